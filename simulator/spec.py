@@ -1,0 +1,320 @@
+"""What a run is: `RunSpec`, everything that decides the numbers, and the ids that follow from it.
+
+Where results go, how much is logged and who may read them is not here but in `settings.Settings`.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import rfc8785
+
+from simulator.errors import InputError
+from simulator.molecules import Molecule
+
+MAPPERS = ("jordan_wigner", "parity", "bravyi_kitaev")
+ANSATZE = ("uccsd", "efficient_su2", "real_amplitudes", "excitation_preserving")
+INITIAL_POINTS = ("mp2", "hf", "zeros", "random", "vector")
+ENGINES = ("sector", "statevector", "aer")
+AER_METHODS = ("automatic", "statevector", "density_matrix", "matrix_product_state")
+DEVICES = ("cpu", "gpu")
+PRECISIONS = ("double", "single")
+SPEC_VERSION = 1
+MAX_SEED = 2**32 - 1
+MAX_PARAMETERS = 5_000
+"""Keeps every record under 500 kB: a result holds each parameter's label, initial and optimal value."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Noise model: depolarizing channels after gates, symmetric readout error. All are probabilities."""
+
+    one_qubit: float = 0.0
+    two_qubit: float = 0.0
+    readout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, limit in (("one_qubit", 1.0), ("two_qubit", 1.0), ("readout", 0.5)):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value <= limit:
+                raise InputError(f"noise: {name} must be a probability from 0 to {limit:g}, not {value!r}")
+            object.__setattr__(self, name, float(value))
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that decides a run's numbers, validated, defaults filled in.
+
+    Raises:
+        InputError: a value is not allowed; the message says what was given and what is allowed.
+    """
+
+    elements: tuple[str, ...]
+    geometry: tuple[tuple[float, float, float], ...]  # angstrom, shape (n_atoms, 3)
+    charge: int = 0
+    multiplicity: int = 1
+    basis: str = "sto-3g"
+    active_electrons: int | None = None
+    active_orbitals: int | None = None
+    freeze_core: bool = False
+    mapper: str = "jordan_wigner"
+    ansatz: str = "uccsd"
+    reps: int = 1
+    optimizer: str = "l-bfgs-b"
+    optimizer_options: tuple[tuple[str, Any], ...] = ()
+    max_iterations: int = 500
+    tolerance: float = 1e-5
+    initial_point: str = "mp2"
+    initial_vector: tuple[float, ...] | None = None  # radians, shape (n_parameters,)
+    seed: int = 0
+    engine: str = "sector"
+    aer_method: str = "statevector"
+    device: str = "cpu"
+    precision: str = "double"
+    shots: int | None = None
+    noise: Noise | None = None
+    spec_version: int = SPEC_VERSION
+    _molecule: Molecule = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
+        molecule = Molecule("", tuple(self.elements), self.geometry, self.charge, self.multiplicity)
+        put("_molecule", molecule)
+        put("elements", molecule.elements)
+        put("geometry", tuple(tuple(_plain(x) for x in atom) for atom in molecule.geometry))
+        put("basis", str(self.basis).strip().lower())
+        if not self.basis:
+            raise InputError("basis is empty (use e.g. sto-3g)")
+        for name, allowed in (
+            ("mapper", MAPPERS), ("ansatz", ANSATZE), ("initial_point", INITIAL_POINTS), ("engine", ENGINES),
+            ("aer_method", AER_METHODS), ("device", DEVICES), ("precision", PRECISIONS),
+        ):  # fmt: skip
+            check_choice(name, getattr(self, name), allowed)
+        _check_int("reps", self.reps, 1, 100)
+        _check_int("max_iterations", self.max_iterations, 1, 10_000_000)
+        _check_int("seed", self.seed, 0, MAX_SEED)
+        _check_int("spec_version", self.spec_version, 1, SPEC_VERSION)
+        if self.shots is not None:
+            _check_int("shots", self.shots, 1, 1_000_000_000)
+        if not (_is_number(self.tolerance) and 0 < self.tolerance < 1):
+            raise InputError(f"tolerance must be a number between 0 and 1, not {self.tolerance!r}")
+        put("tolerance", float(self.tolerance))
+        self._check_active_space()
+        self._check_initial_point()
+        self._check_optimizer()
+        self._check_engine()
+
+    def _check_active_space(self) -> None:
+        electrons, orbitals = self.active_electrons, self.active_orbitals
+        if (electrons is None) != (orbitals is None):
+            raise InputError("an active space needs both electrons and orbitals, e.g. --active-space 4e,4o")
+        if electrons is None or orbitals is None:
+            return
+        _check_int("active_electrons", electrons, 1, 10_000)
+        _check_int("active_orbitals", orbitals, 1, 10_000)
+        molecule, unpaired = self.molecule, self.multiplicity - 1
+        where = f"active space {electrons}e,{orbitals}o"
+        if electrons > molecule.n_electrons:
+            raise InputError(f"{where} is larger than the molecule: {molecule.formula} has {molecule.n_electrons} electrons")
+        if electrons > 2 * orbitals:
+            raise InputError(f"{where}: {orbitals} orbitals hold at most {2 * orbitals} electrons")
+        if electrons < unpaired or (electrons - unpaired) % 2:
+            raise InputError(f"{where}: multiplicity {self.multiplicity} is impossible with {electrons} electrons")
+        if (electrons + unpaired) // 2 > orbitals:
+            raise InputError(f"{where}: {orbitals} orbitals are too few for {unpaired} unpaired of {electrons} electrons")
+
+    def _check_initial_point(self) -> None:
+        if (self.initial_point == "vector") != (self.initial_vector is not None):
+            raise InputError("an initial vector goes with initial_point vector, and the other way round")
+        if self.initial_vector is None:
+            if self.initial_point == "mp2" and self.ansatz != "uccsd":
+                raise InputError(f"initial point mp2 is for the uccsd ansatz, not {self.ansatz} (use zeros, random or hf)")
+            return
+        vector = tuple(self.initial_vector)
+        if not 1 <= len(vector) <= MAX_PARAMETERS:
+            raise InputError(f"initial vector has {len(vector)} values (1 to {MAX_PARAMETERS} are allowed)")
+        for i, value in enumerate(vector):
+            if not _is_number(value):
+                raise InputError(f"initial vector: value {i} is {value!r}, not a finite number")
+        object.__setattr__(self, "initial_vector", tuple(_plain(v) for v in vector))
+
+    def _check_optimizer(self) -> None:
+        from simulator.optimizers import OPTIMIZERS, check_options
+
+        check_choice("optimizer", self.optimizer, tuple(OPTIMIZERS))
+        options = dict(self.optimizer_options)
+        object.__setattr__(self, "optimizer_options", tuple(sorted(check_options(self.optimizer, options).items())))
+
+    def _check_engine(self) -> None:
+        from simulator.engines import check_engine
+
+        check_engine(self)
+
+    @property
+    def molecule(self) -> Molecule:
+        """The molecule, without a name."""
+        return self._molecule
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The optimizer's options."""
+        return dict(self.optimizer_options)
+
+    @property
+    def molecule_id(self) -> str:
+        return self.molecule.molecule_id
+
+    @property
+    def problem_id(self) -> str:
+        """SHA-256 of molecule_id, basis, active space, frozen core and mapper, in hex."""
+        return digest([self.molecule_id, self.basis, self.active_electrons, self.active_orbitals, self.freeze_core, self.mapper])
+
+    @property
+    def spec_id(self) -> str:
+        """SHA-256 of the canonical JSON, in hex."""
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()
+
+    def canonical_json(self) -> str:
+        """The specification as canonical JSON (RFC 8785), from which `from_json` makes it again."""
+        return rfc8785.dumps(self.to_dict()).decode()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The specification as plain JSON values."""
+        out = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        out["elements"] = list(self.elements)
+        out["geometry"] = [list(atom) for atom in self.geometry]
+        out["optimizer_options"] = self.options
+        out["initial_vector"] = None if self.initial_vector is None else list(self.initial_vector)
+        out["noise"] = None if self.noise is None else asdict(self.noise)
+        return out
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunSpec":
+        """The specification that `canonical_json` wrote.
+
+        Raises:
+            InputError: not JSON, a key is unknown or missing, or a value is not allowed.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"specification is not JSON: {error}") from None
+        if not isinstance(values, dict):
+            raise InputError("specification is not a JSON object")
+        known = {f.name for f in fields(cls) if f.init}
+        if unknown := sorted(set(values) - known):
+            raise InputError(f"specification has unknown keys: {', '.join(unknown)}")
+        if missing := sorted({"elements", "geometry"} - set(values)):
+            raise InputError(f"specification lacks {', '.join(missing)}")
+        try:
+            if isinstance(values.get("noise"), Mapping):
+                values["noise"] = Noise(**values["noise"])
+            if isinstance(values.get("optimizer_options"), Mapping):
+                values["optimizer_options"] = tuple(values["optimizer_options"].items())
+            values["geometry"] = tuple(tuple(atom) for atom in values["geometry"])
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"specification is malformed: {error}") from None
+
+
+def make_spec(molecule: Molecule, *, engine: str = "auto", **given: Any) -> RunSpec:
+    """A specification with what was left open (engine `auto`, reps, initial point) filled in.
+
+    Args:
+        molecule: what to solve; its name does not enter the specification.
+        engine: `auto` chooses by ansatz, shots, noise, device, precision and Aer method.
+        given: other fields of RunSpec; None means its default.
+
+    Raises:
+        InputError: a value is not allowed.
+    """
+    from simulator.engines import choose_engine
+
+    options = {name: value for name, value in given.items() if value is not None}
+    if unknown := sorted(set(options) - {f.name for f in fields(RunSpec) if f.init}):
+        raise InputError(f"unknown specification keys: {', '.join(unknown)}")
+    ansatz = options.setdefault("ansatz", RunSpec.ansatz)
+    check_choice("ansatz", ansatz, ANSATZE)
+    options.setdefault("reps", 1 if ansatz == "uccsd" else 2)
+    options.setdefault("initial_point", {"uccsd": "mp2", "excitation_preserving": "hf"}.get(ansatz, "random"))
+    check_choice("engine", engine, ("auto", *ENGINES))
+    if engine == "auto":
+        default = lambda name: options.get(name, getattr(RunSpec, name))  # noqa: E731
+        engine = choose_engine(
+            ansatz=ansatz, shots=default("shots"), noise=default("noise"), device=default("device"),
+            precision=default("precision"), aer_method=default("aer_method"),
+        )  # fmt: skip
+    if isinstance(options.get("optimizer_options"), Mapping):
+        options["optimizer_options"] = tuple(options["optimizer_options"].items())
+    return RunSpec(
+        elements=molecule.elements, geometry=molecule.geometry, charge=molecule.charge,
+        multiplicity=molecule.multiplicity, engine=engine, **options,
+    )  # fmt: skip
+
+
+def parse_noise(text: str) -> Noise:
+    """A noise model from `one_qubit=0.001,two_qubit=0.01,readout=0.02` (each optional) or `none`-like nothing.
+
+    Raises:
+        InputError: an unknown name or a value that is no probability.
+    """
+    values: dict[str, float] = {}
+    names = [f.name for f in fields(Noise)]
+    for part in text.split(","):
+        name, equals, value = (s.strip() for s in part.partition("="))
+        if not equals or name not in names:
+            raise InputError(f"noise {text!r}: {part.strip()!r} is not one of {', '.join(n + '=P' for n in names)}")
+        if name in values:
+            raise InputError(f"noise {text!r}: {name} is given twice")
+        try:
+            values[name] = float(value)
+        except ValueError:
+            raise InputError(f"noise {text!r}: {name} must be a probability, not {value!r}") from None
+    return Noise(**values)
+
+
+def parse_active_space(text: str) -> tuple[int, int]:
+    """(electrons, orbitals) from `4e,4o`.
+
+    Raises:
+        InputError: not of that form.
+    """
+    parts = [p.strip().lower() for p in text.split(",")]
+    if len(parts) == 2 and parts[0].endswith("e") and parts[1].endswith("o"):
+        electrons, orbitals = parts[0][:-1], parts[1][:-1]
+        if electrons.isascii() and orbitals.isascii() and electrons.isdigit() and orbitals.isdigit():
+            return int(electrons), int(orbitals)
+    raise InputError(f"active space {text!r} is not of the form 4e,4o (electrons, spatial orbitals)")
+
+
+def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """Raise InputError, naming the nearest allowed value, unless `value` is one of `allowed`."""
+    if value in allowed:
+        return
+    import difflib
+
+    near = difflib.get_close_matches(str(value).lower(), allowed, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise InputError(f"unknown {name.replace('_', ' ')} {value!r} ({hint}use one of {', '.join(allowed)})")
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON of `value`, in hex."""
+    return hashlib.sha256(rfc8785.dumps(value)).hexdigest()
+
+
+def _check_int(name: str, value: Any, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise InputError(f"{name.replace('_', ' ')} must be a whole number from {low} to {high}, not {value!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _plain(value: float) -> float:
+    """A float whose zero has no sign, so that -0.0 and 0.0 give one id."""
+    return float(value) + 0.0
