@@ -1,0 +1,376 @@
+"""A batch: the raw objects that the ledger does not hold, into the tables, once.
+
+Order of commits: the eight data tables and quality_issues, the ledger, then the batch's tag on each table, that of
+the ledger last: it publishes the batch. A batch that dies anywhere is finished (tags) or run again (rows that are
+there already are dropped by key) by the next.
+
+Memory: objects are read one at a time, and a table's rows are written to files once they are `FLUSH_BYTES` in Arrow;
+so a batch of any size takes a few times that, and the largest object.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import uuid_utils
+from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, GreaterThanOrEqual, In, LessThanOrEqual
+from pyiceberg.manifest import DataFile
+
+import simulator
+from simulator.errors import StorageError
+from spark_jobs import arrow_builder as builder
+from spark_jobs import quality
+from spark_jobs import tables as declared
+from spark_jobs.lock import WAIT_SECONDS, warehouse_lock
+from spark_jobs.quality import Issue
+from spark_jobs.raw import RawObject, RawStore, content_etag, store_of
+from spark_jobs.tables import DATA_TABLES, ISSUES, LEDGER, TABLES, Table
+from spark_jobs.warehouse import SMALL_FILES_BEFORE_MERGE, TAG_PREFIX, Location, Warehouse
+
+FLUSH_BYTES = 128 << 20
+"""Arrow bytes of a table's rows that wait in memory. 160,000 iterations of 40 parameters are 64 MiB."""
+
+_MAX_IN = 200
+"""pyiceberg prunes files by an In of up to 200 values."""
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """What a build did."""
+
+    batch_id: str | None  # None: nothing was new, nothing was committed
+    rows: dict[str, int] = field(default_factory=dict)  # rows added, by table
+    loaded: int = 0  # objects
+    rejected: tuple[tuple[str, str], ...] = ()  # (path, reason)
+    records: int = 0
+    duplicates: int = 0  # rows whose key was there already
+    issues: int = 0  # new rows of quality_issues
+    repaired: tuple[str, ...] = ()  # tables that got the tag that an earlier batch had died without
+    seconds: float = 0.0
+
+    @property
+    def tag(self) -> str | None:
+        return None if self.batch_id is None else TAG_PREFIX + self.batch_id
+
+
+def build(
+    data_dir: str | Path,
+    *,
+    store: RawStore | None = None,
+    tables: Sequence[Table] = TABLES,
+    now: datetime | None = None,
+    wait_seconds: float = WAIT_SECONDS,
+) -> BatchReport:
+    """Brings the tables up to date with raw/.
+
+    Args:
+        data_dir: folder with `raw/` and `warehouse/`.
+        store: where raw objects lie; by default `raw/` of the data dir.
+        tables: the declarations, the ledger and quality_issues among them.
+        now: the time of the batch, UTC; by default the present.
+        wait_seconds: how long to wait for another writer.
+
+    Raises:
+        StorageError: the warehouse cannot be written, or another writer holds it too long.
+        quality.AuditFailed: a fact of the batch is wrong; nothing was committed.
+    """
+    return _run(data_dir, store, tables, now, wait_seconds, whole=False)
+
+
+def reconcile(
+    data_dir: str | Path,
+    *,
+    store: RawStore | None = None,
+    tables: Sequence[Table] = TABLES,
+    now: datetime | None = None,
+    wait_seconds: float = WAIT_SECONDS,
+) -> BatchReport:
+    """Compares every raw object's content with the ledger: one that was missed or replaced adds the keys that are
+    missing, and one that was rejected is tried again. Reads all of raw/ where listing does not tell etags (local)."""
+    return _run(data_dir, store, tables, now, wait_seconds, whole=True)
+
+
+def _run(
+    data_dir: str | Path,
+    store: RawStore | None,
+    tables: Sequence[Table],
+    now: datetime | None,
+    wait_seconds: float,
+    whole: bool,
+) -> BatchReport:
+    started = time.perf_counter()
+    location = Location.of(data_dir)
+    store = store or store_of(location.data_dir)
+    with warehouse_lock(location.local, wait_seconds), Warehouse(location, tables) as warehouse:
+        warehouse.prepare()
+        ledger = Ledger.of(warehouse)
+        repaired = tuple(warehouse.repair(ledger.newest_batch))
+        objects = ledger.changed(store) if whole else ledger.unknown(store)
+        if not objects:
+            return BatchReport(None, repaired=repaired, seconds=time.perf_counter() - started)
+        batch = _Batch(warehouse, store, ledger, now or datetime.now(UTC))
+        try:
+            batch.read(objects)
+            return batch.commit(repaired, started)
+        except BaseException:
+            batch.discard()
+            raise
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What the ledger holds."""
+
+    known: dict[str, dict[str, str]]  # source_path -> etag -> status
+    newest_batch: str | None
+    last_processed_at: datetime | None
+
+    @classmethod
+    def of(cls, warehouse: Warehouse) -> "Ledger":
+        rows = warehouse.scan(
+            declared.by_name(LEDGER, warehouse.tables), ("source_path", "etag", "status", "batch_id", "processed_at")
+        )
+        known: dict[str, dict[str, str]] = {}
+        for path, etag, status in zip(*(rows[c].to_pylist() for c in ("source_path", "etag", "status")), strict=True):
+            known.setdefault(path, {})[etag] = status
+        newest = pc.max(rows["batch_id"]).as_py() if rows.num_rows else None
+        return cls(known, newest, pc.max(rows["processed_at"]).as_py() if rows.num_rows else None)
+
+    def unknown(self, store: RawStore) -> list[RawObject]:
+        """Objects whose path the ledger does not hold."""
+        after: dict[tuple[str, str], str] = {}
+        for path in self.known:
+            _, topic, partition, _ = path.split("/", 3)
+            key = (topic, partition.removeprefix("partition="))
+            after[key] = max(after.get(key, ""), path)
+        return _ordered(o for o in store.objects(after) if o.path not in self.known)
+
+    def changed(self, store: RawStore) -> list[RawObject]:
+        """Objects whose path and content the ledger does not hold as loaded."""
+        found = []
+        for raw in store.objects():
+            etag = raw.etag or content_etag(store.read(raw.path))
+            if self.known.get(raw.path, {}).get(etag) != "loaded":
+                found.append(raw)
+        return _ordered(found)
+
+
+def _ordered(objects: Any) -> list[RawObject]:
+    """Highest major version first: its rows come before those of an older one in files that are written first."""
+    return sorted(objects, key=lambda o: (-o.major, o.path))
+
+
+class _Batch:
+    def __init__(self, warehouse: Warehouse, store: RawStore, ledger: Ledger, now: datetime) -> None:
+        self.warehouse = warehouse
+        self.store = store
+        self.ledger = ledger
+        self.now = now
+        self.batch_id = str(uuid_utils.uuid7())
+        self.data_tables = tuple(t for t in warehouse.tables if t.sources)
+        self.pending = {t.name: builder.Pending(t) for t in self.data_tables}
+        self.files: dict[str, list[DataFile]] = {t.name: [] for t in warehouse.tables}
+        self.written_keys: dict[str, list[pa.Table]] = {t.name: [] for t in self.data_tables}
+        self.days: dict[str, tuple[datetime, datetime]] = {}
+        self.rows: dict[str, int] = {t.name: 0 for t in warehouse.tables}
+        self.entries: list[dict[str, Any]] = []
+        self.retried: list[str] = []
+        self.issues: list[Issue] = []
+        self.duplicates = 0
+
+    # --- reading and writing files; nothing is committed ---
+
+    def read(self, objects: Sequence[RawObject]) -> None:
+        for index, raw in enumerate(objects):
+            self._read_one(raw, index)
+            for table in self.data_tables:
+                if self.pending[table.name].nbytes >= FLUSH_BYTES:
+                    self._flush(table)
+        for table in self.data_tables:
+            if self.pending[table.name].parts:
+                self._flush(table)
+        loaded = sum(e["status"] == "loaded" for e in self.entries)
+        quality.audit_objects(len(objects), loaded, len(self.entries) - loaded)
+
+    def _read_one(self, raw: RawObject, index: int) -> None:
+        try:
+            content = self.store.read(raw.path)
+        except OSError as e:
+            raise StorageError(f"cannot read {raw.path}: {e.strerror or e}") from e
+        etag = content_etag(content)
+        entry: dict[str, Any] = {
+            "source_path": raw.path,
+            "etag": raw.etag or etag,
+            "batch_id": self.batch_id,
+            "topic": raw.topic,
+            "raw_partition": raw.partition,
+            "size_bytes": len(content),
+            "code_version": simulator.__version__,
+            "processed_at": self.now,
+        }
+        if self.ledger.known.get(raw.path, {}).get(entry["etag"]) == "rejected":
+            self.retried.append(raw.path)
+        try:
+            events = builder.decode(content, raw.topic)
+            rows = builder.project(raw, events, self.data_tables)
+        except builder.CorruptObject as e:
+            self.entries.append(entry | {"status": "rejected", "error": str(e)})
+            return
+        for name, (source, of_table) in rows.items():
+            quality.audit_finite(self.pending[name].table, of_table, raw.path)
+            self.pending[name].add(of_table, source, index)
+        found = builder.facts(events)
+        self.entries.append(
+            entry
+            | {
+                "status": "loaded",
+                "records": found.records,
+                "first_event_at": found.first_event_at,
+                "last_event_at": found.last_event_at,
+            }
+        )
+
+    def _flush(self, table: Table) -> None:
+        """Writes a table's pending rows to files: those whose key is new."""
+        unique = builder.first_of_each_key(self.pending[table.name].take(), table)
+        self.issues += quality.other_values(table, unique.again, unique.first)
+        where = _where_keys(table, unique.new)
+        key = list(table.key)
+        known = self.warehouse.scan(table, key, where)
+        new, again = builder.without_known(unique.new, known, key)
+        for keys in self.written_keys[table.name]:
+            new, earlier = builder.without_known(new, keys, key)
+            self.duplicates += earlier.num_rows
+        self.duplicates += unique.again.num_rows + again.num_rows
+        if again.num_rows:
+            self._compare(table, again, where)
+        if new.num_rows == 0:
+            return
+        keys = new.select(key).combine_chunks()
+        quality.audit_unique(table, keys)
+        self.written_keys[table.name].append(keys)
+        span = pc.min_max(new["recorded_at"]).as_py()
+        first, last = self.days.get(table.name, (span["min"], span["max"]))
+        self.days[table.name] = (min(first, span["min"]), max(last, span["max"]))
+        self.rows[table.name] += new.num_rows
+        self.files[table.name] += self.warehouse.write(table, new)
+
+    def _compare(self, table: Table, again: pa.Table, where: BooleanExpression) -> None:
+        """Holds rows whose key the table has against the table's rows."""
+        key = list(table.key)
+        wanted = again.select(key)
+        stored = []
+        columns = [*key, *table.comparable()]
+        for part in self.warehouse.scan_batches(table, columns, where):
+            rows = pa.Table.from_batches([part])
+            _, matching = builder.without_known(_as_declared(rows, table, columns), wanted, key)
+            if matching.num_rows:
+                stored.append(matching)
+        first = pa.concat_tables(stored)
+        order = [(name, "ascending") for name in key]
+        self.issues += quality.other_values(table, again.sort_by(order), first.sort_by(order))
+
+    def discard(self) -> None:
+        """Deletes the files of a batch that failed before its commits. Those of a commit that was made are not known
+        here any more: `commit` takes them out of `files` first."""
+        for table in self.warehouse.tables:
+            self.warehouse.discard(table, self.files[table.name])
+
+    # --- commits ---
+
+    def commit(self, repaired: tuple[str, ...], started: float) -> BatchReport:
+        warehouse = self.warehouse
+        merge_in = self._table_to_merge()
+        for table in self.data_tables:
+            self._append(table, merge=table is merge_in)
+        self._append_issues()
+        self._append_ledger()
+        tag = TAG_PREFIX + self.batch_id
+        for table in warehouse.tables:  # the ledger is last
+            warehouse.tag(table, tag)
+        rejected = tuple((e["source_path"], e["error"]) for e in self.entries if e["status"] == "rejected")
+        return BatchReport(
+            batch_id=self.batch_id,
+            rows=self.rows,
+            loaded=len(self.entries) - len(rejected),
+            rejected=rejected,
+            records=sum(e.get("records", 0) for e in self.entries),
+            duplicates=self.duplicates,
+            issues=self.rows[ISSUES.name],
+            repaired=repaired,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _append(self, table: Table, merge: bool = False) -> None:
+        files = self.files[table.name]
+        if not files:
+            return
+        merged = self.warehouse.small_files(table, self._days_of(table)) if merge else []
+        rewritten = self.warehouse.write(table, self.warehouse.rows_in(table, merged)) if merged else []
+        self.files[table.name] = []  # from here on they may be committed: nobody deletes them
+        self.warehouse.append(table, [*files, *rewritten], [t.file for t in merged], self.batch_id)
+
+    def _table_to_merge(self) -> Table | None:
+        """The table whose small files this batch merges: one a batch, so that no single batch pays for all."""
+        candidates = [t for t in self.warehouse.tables if self.files[t.name] or t.name == LEDGER]
+        counts = {t.name: len(self.warehouse.small_files(t, self._days_of(t))) for t in candidates}
+        most = max(candidates, key=lambda t: counts[t.name])
+        return most if counts[most.name] >= SMALL_FILES_BEFORE_MERGE else None
+
+    def _days_of(self, table: Table) -> BooleanExpression:
+        """Rows of the days that this batch adds to."""
+        if table.partition is None or table.name not in self.days:
+            return AlwaysTrue()
+        first, last = self.days[table.name]
+        return And(GreaterThanOrEqual(table.partition, first.isoformat()), LessThanOrEqual(table.partition, last.isoformat()))
+
+    def _append_issues(self) -> None:
+        """Issues of this batch, and of what became late since the batch before it."""
+        table = declared.by_name(ISSUES.name, self.warehouse.tables)
+        until = self.now - quality.LATE
+        since = self.ledger.last_processed_at
+        since = None if since is None else since - quality.LATE
+        issues = [*self.issues]
+        if since is None or since < until:
+            issues += quality.late_records(self.warehouse, since, until)
+            issues += quality.runs_without_result(self.warehouse, since, until)
+        if not issues:
+            return
+        rows = quality.issue_rows(issues, self.batch_id, self.now)
+        rows, _ = builder.without_known(rows, self.warehouse.scan(table, table.key), table.key)
+        if rows.num_rows:
+            self.rows[table.name] = rows.num_rows
+            self.warehouse.append(table, self.warehouse.write(table, rows), batch_id=self.batch_id)
+
+    def _append_ledger(self) -> None:
+        table = declared.by_name(LEDGER, self.warehouse.tables)
+        rows = pa.Table.from_pylist(self.entries, schema=builder.arrow_schema(table))
+        self.rows[table.name] = rows.num_rows
+        if self.retried:
+            retried = And(In("source_path", self.retried), In("status", ["rejected"]))
+            self.warehouse.replace_rows(table, rows, retried, self.batch_id)
+            return
+        self.files[table.name] = self.warehouse.write(table, rows)
+        self._append(table, merge=len(self.warehouse.small_files(table)) >= SMALL_FILES_BEFORE_MERGE)
+
+
+def _where_keys(table: Table, rows: pa.Table) -> BooleanExpression:
+    """What bounds a look-up of these rows' keys: the range of run ids, which files' statistics prune, or the ids."""
+    first = table.key[0]
+    if table.by_run:
+        span = pc.min_max(rows[first]).as_py()
+        return And(GreaterThanOrEqual(first, span["min"]), LessThanOrEqual(first, span["max"]))
+    ids = pc.unique(rows[first]).to_pylist()
+    return In(first, ids) if len(ids) <= _MAX_IN else AlwaysTrue()
+
+
+def _as_declared(rows: pa.Table, table: Table, columns: Sequence[str]) -> pa.Table:
+    """Scanned columns with the declared types: a scan gives large strings and lists."""
+    wanted = builder.arrow_schema(table)
+    arrays = [rows[name].cast(wanted.field(name).type) for name in columns]
+    return pa.Table.from_arrays(arrays, schema=pa.schema([wanted.field(name) for name in columns]))

@@ -1,0 +1,61 @@
+"""The warehouse lock: one writer at a time, maintenance included.
+
+The embedded catalog is a file, and so is its lock (flock: a dead process holds nothing). Works between processes of
+one machine and on file systems that carry flock.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from simulator.errors import StorageError
+
+WAIT_SECONDS = 600.0
+_POLL_SECONDS = 0.05
+
+
+@contextmanager
+def warehouse_lock(warehouse: Path, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
+    """Holds the lock of a local warehouse; waits for whoever holds it.
+
+    Raises:
+        StorageError: it is still held after `wait_seconds`; names the holder.
+    """
+    try:
+        warehouse.mkdir(parents=True, exist_ok=True)
+        handle = (warehouse / ".lock").open("a+", encoding="utf-8")
+    except OSError as e:
+        raise StorageError(f"warehouse {warehouse} is not writable: {e.strerror}") from e
+    with handle:
+        deadline = time.monotonic() + wait_seconds
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    handle.seek(0)
+                    raise StorageError(
+                        f"warehouse {warehouse} is in use by {_holder(handle.read())}; gave up after {wait_seconds:g} s"
+                    ) from None
+                time.sleep(_POLL_SECONDS)
+        handle.seek(0)
+        handle.truncate()
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+        handle.write(json.dumps(holder))
+        handle.flush()
+        yield
+
+
+def _holder(text: str) -> str:
+    try:
+        holder = json.loads(text)
+        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+    except (ValueError, KeyError, TypeError):
+        return "another process"

@@ -1,0 +1,414 @@
+"""The Iceberg warehouse: its catalog, tables, commits, tags and their upkeep, through pyiceberg.
+
+A commit costs what its metadata costs. What keeps the 400th as cheap as the tenth: at most 30 tags, snapshots
+that no tag needs are expired with the tag's commit, manifests are merged from 8 on, old metadata files are deleted,
+and small files are merged where a batch adds to them.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression
+from pyiceberg.io import FileIO
+from pyiceberg.io.pyarrow import ArrowScan, _dataframe_to_data_files
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import FileScanTask
+from pyiceberg.table import Table as IcebergTable
+from pyiceberg.table.refs import SnapshotRefType
+from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
+
+from simulator.errors import InputError, StorageError
+from spark_jobs import tables as declared
+from spark_jobs.arrow_builder import arrow_schema, sorted_rows
+from spark_jobs.tables import LEDGER, NAMESPACE, TABLES, Table
+
+CATALOG_NAME = "vqe"
+"""Key column of the catalog's rows: a client that uses another name sees an empty catalog."""
+
+MAX_TAGS = 30
+TAG_PREFIX = "batch_"
+SMALL_FILE_BYTES = 8 << 20
+SMALL_FILES_BEFORE_MERGE = 24
+MERGE_AT_MOST_BYTES = 64 << 20
+
+PROPERTIES = {
+    "format-version": "2",
+    "write.parquet.compression-codec": "zstd",
+    "commit.manifest-merge.enabled": "true",
+    "commit.manifest.min-count-to-merge": "8",
+    "write.metadata.previous-versions-max": "5",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "commit.retry.num-retries": "10",  # three writers on Postgres lost one commit in 45 with the default four
+}
+
+on_commit: Callable[[str], None] = lambda what: None  # noqa: E731
+"""Called after each commit with what was committed. A test's place to kill the process between any two."""
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a warehouse and its catalog are.
+
+    A data dir has `warehouse/` with the SQLite catalog in it. `VQE_CATALOG_URI` (SQLAlchemy's form, with the driver:
+    `postgresql+psycopg2://...`) and `VQE_WAREHOUSE` (a folder or `s3://...`) name others.
+    """
+
+    data_dir: Path
+    catalog_uri: str
+    warehouse: str
+
+    @classmethod
+    def of(cls, data_dir: str | Path) -> "Location":
+        root = Path(data_dir).expanduser().resolve()
+        return cls(
+            data_dir=root,
+            catalog_uri=os.environ.get("VQE_CATALOG_URI") or f"sqlite:///{root / 'warehouse' / 'catalog.db'}",
+            warehouse=os.environ.get("VQE_WAREHOUSE") or (root / "warehouse").as_uri(),
+        )
+
+    @property
+    def local(self) -> Path:
+        """Folder of a local warehouse, where its lock lies."""
+        return self.data_dir / "warehouse"
+
+    @property
+    def exists(self) -> bool:
+        """Whether a catalog is there; only a file can be missing."""
+        return not self.catalog_uri.startswith("sqlite:///") or Path(self.catalog_uri.removeprefix("sqlite:///")).is_file()
+
+
+def quiet_pyiceberg() -> None:
+    """pyiceberg logs a warning for what is expected here, e.g. a file that was deleted before."""
+    logging.getLogger("pyiceberg").setLevel(logging.ERROR)
+
+
+class Warehouse:
+    """The tables of a warehouse. Who writes holds `lock.warehouse_lock`."""
+
+    def __init__(self, location: Location, tables: Sequence[Table] = TABLES) -> None:
+        quiet_pyiceberg()
+        self.location = location
+        self.tables = tuple(tables)
+        # sqlite3 warns of a connection that is collected unclosed: close() does it
+        self.catalog = SqlCatalog(
+            CATALOG_NAME,
+            uri=location.catalog_uri,
+            warehouse=location.warehouse,
+            schema_version="v1",
+            pool_pre_ping="true",
+            **_s3_properties(),
+        )
+        self._loaded: dict[str, IcebergTable] = {}
+
+    def __enter__(self) -> "Warehouse":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.catalog.close()
+
+    @classmethod
+    def read(cls, data_dir: str | Path, tables: Sequence[Table] = TABLES) -> "Warehouse":
+        """The warehouse of a data dir, to read.
+
+        Raises:
+            InputError: there is none.
+        """
+        location = Location.of(data_dir)
+        if not location.exists:
+            raise InputError(f"{location.data_dir} has no tables: make a run in it, or build them with `vqe tables build`")
+        warehouse = cls(location, tables)
+        try:
+            for table in warehouse.tables:
+                warehouse.load(table)
+        except NoSuchTableError as e:
+            warehouse.catalog.close()
+            raise InputError(f"{location.data_dir} has no tables yet: build them with `vqe tables build`") from e
+        return warehouse
+
+    # --- tables ---
+
+    def load(self, table: Table) -> IcebergTable:
+        """A table, as of its last commit that this process knows."""
+        if table.name not in self._loaded:
+            try:
+                self._loaded[table.name] = self.catalog.load_table(table.identifier)
+            except FileNotFoundError as e:
+                raise StorageError(
+                    f"table {table.name}: its files are not where the catalog says ({e.filename or e}); Iceberg's paths are "
+                    "absolute, so after moving a data dir delete its warehouse/ and run `vqe tables build`"
+                ) from e
+        return self._loaded[table.name]
+
+    def prepare(self) -> None:
+        """Creates tables that are missing, each with an empty snapshot (one without cannot be tagged), and adds
+        columns that were declared since."""
+        self.catalog.create_namespace_if_not_exists(NAMESPACE)
+        for table in self.tables:
+            try:
+                found = self.load(table)
+            except NoSuchTableError:
+                self._create(table)
+            else:
+                self._evolve(table, found)
+
+    def _create(self, table: Table) -> None:
+        transaction = self.catalog.create_table_transaction(
+            table.identifier,
+            declared.iceberg_schema(table),
+            partition_spec=declared.iceberg_partition(table),
+            sort_order=declared.iceberg_sort(table),
+            properties={
+                **PROPERTIES,
+                "comment": table.doc,
+                "vqe.key": ",".join(table.key),
+                "vqe.partition-reason": table.partition_reason,
+                **_metrics(table),
+            },
+        )
+        transaction.append(arrow_schema(table).empty_table())
+        transaction.commit_transaction()  # gives a staged table, which cannot be scanned: load() reads it anew
+        on_commit(f"create {table.name}")
+
+    def _evolve(self, table: Table, found: IcebergTable) -> None:
+        """Adds columns that were declared after the table was made; rows that are there have null."""
+        from itertools import count
+
+        there = set(found.schema().column_names)
+        missing = [c for c in table.columns if c.name not in there]
+        if not missing:
+            return
+        with found.update_schema() as update:
+            for column in missing:
+                if column.required:
+                    raise InputError(f"table {table.name}: {column.name} was added later and cannot be required: old rows have none")
+                update.add_column(column.name, declared.iceberg_type(column.type, count(1)), doc=table.doc_of(column))
+        on_commit(f"evolve {table.name}")
+
+    # --- reading ---
+
+    def scan(
+        self, table: Table, columns: Sequence[str], where: BooleanExpression = AlwaysTrue(), tag: str | None = None
+    ) -> pa.Table:
+        """Rows of a table, in memory."""
+        return self._scan(table, columns, where, tag).to_arrow()
+
+    def scan_batches(self, table: Table, columns: Sequence[str], where: BooleanExpression = AlwaysTrue()) -> pa.RecordBatchReader:
+        """Rows of a table, batch by batch."""
+        return self._scan(table, columns, where, None).to_arrow_batch_reader()
+
+    def _scan(self, table: Table, columns: Sequence[str], where: BooleanExpression, tag: str | None) -> Any:
+        found = self.load(table)
+        return found.scan(row_filter=where, selected_fields=tuple(columns), snapshot_id=self.snapshot_of(found, tag))
+
+    def snapshot_of(self, found: IcebergTable, tag: str | None) -> int | None:
+        """The snapshot of a tag; None where it is the current one, which is read with the current schema.
+
+        Raises:
+            InputError: the table has no such tag.
+        """
+        if tag is None:
+            return None
+        ref = found.metadata.refs.get(tag)
+        if ref is None:
+            raise InputError(f"no tag {tag} (known: {', '.join(sorted(tags_of(found))[-5:]) or 'none'})")
+        current = found.metadata.current_snapshot_id
+        return None if ref.snapshot_id == current else ref.snapshot_id
+
+    def published(self) -> list[str]:
+        """Tags of published batches, oldest first: those of the ledger, which is tagged last."""
+        return sorted(tags_of(self.load(declared.by_name(LEDGER, self.tables))))
+
+    # --- writing ---
+
+    def write(self, table: Table, rows: pa.Table) -> list[DataFile]:
+        """Data files with these rows, sorted, which no snapshot has yet."""
+        found = self.load(table)
+        rows = sorted_rows(rows, table)
+        return list(_dataframe_to_data_files(found.metadata, rows, found.io))
+
+    def discard(self, table: Table, files: Iterable[DataFile]) -> None:
+        """Deletes data files that were written for a batch that is not committed."""
+        delete_quietly(self.load(table).io, (f.file_path for f in files))
+
+    def append(
+        self, table: Table, files: Sequence[DataFile], merged: Sequence[DataFile] = (), batch_id: str | None = None
+    ) -> None:
+        """Commits data files; those in `merged` leave, their rows stand in `files`."""
+        found = self.load(table)
+        properties = {} if batch_id is None else {"vqe.batch-id": batch_id}
+        transaction = found.transaction()
+        update = transaction.update_snapshot(snapshot_properties=properties)
+        with update.overwrite() if merged else update.merge_append() as snapshot:
+            for file in merged:
+                snapshot.delete_data_file(file)
+            for file in files:
+                snapshot.append_data_file(file)
+        transaction.commit_transaction()
+        on_commit(f"append {table.name}")
+
+    def replace_rows(self, table: Table, rows: pa.Table, where: BooleanExpression, batch_id: str) -> None:
+        """Commits rows in place of those that `where` names. For the ledger only: a rejected object that now loads."""
+        found = self.load(table)
+        transaction = found.transaction()
+        transaction.overwrite(rows, overwrite_filter=where, snapshot_properties={"vqe.batch-id": batch_id})
+        transaction.commit_transaction()
+        on_commit(f"append {table.name}")
+
+    # --- small files ---
+
+    def small_files(self, table: Table, where: BooleanExpression = AlwaysTrue()) -> list[FileScanTask]:
+        """Small files of the partition that has most of them, smallest first, no more than a merge takes."""
+        found = self.load(table)
+        snapshot = found.current_snapshot()
+        if snapshot is None or int(_summary(snapshot).get("total-data-files", "0")) < SMALL_FILES_BEFORE_MERGE:
+            return []
+        partitions: dict[Any, list[FileScanTask]] = {}
+        for task in found.scan(row_filter=where).plan_files():
+            if task.file.file_size_in_bytes < SMALL_FILE_BYTES:
+                partitions.setdefault(task.file.partition, []).append(task)
+        if not partitions:
+            return []
+        taken: list[FileScanTask] = []
+        budget = MERGE_AT_MOST_BYTES
+        for task in sorted(max(partitions.values(), key=len), key=lambda t: t.file.file_size_in_bytes):
+            budget -= task.file.file_size_in_bytes
+            if budget < 0:
+                break
+            taken.append(task)
+        return taken if len(taken) > 1 else []
+
+    def rows_in(self, table: Table, tasks: Sequence[FileScanTask]) -> pa.Table:
+        """All rows of some data files, in the table's current schema."""
+        found = self.load(table)
+        # their own filter must not drop rows: the files leave the table
+        whole = [FileScanTask(t.file, residual=AlwaysTrue()) for t in tasks]
+        rows = ArrowScan(found.metadata, found.io, found.schema(), AlwaysTrue()).to_table(whole)
+        wanted = arrow_schema(table)
+        return pa.Table.from_arrays([rows[n].cast(wanted.field(n).type) for n in wanted.names], schema=wanted)
+
+    # --- tags and snapshots ---
+
+    def tag(self, table: Table, tag: str) -> None:
+        """Tags the current snapshot; drops the oldest of more than 30 tags and snapshots that nothing needs then."""
+        found = self.load(table)
+        current = found.metadata.current_snapshot_id
+        assert current is not None, f"table {table.name} has no snapshot"
+        transaction = found.transaction()
+        tags = sorted({*tags_of(found), tag})
+        manage = ManageSnapshots(transaction).create_tag(current, tag)
+        for old in tags[:-MAX_TAGS]:
+            manage = manage.remove_tag(old)
+        manage.commit()
+        expired = unneeded(transaction.table_metadata.snapshots, transaction.table_metadata.refs)
+        garbage: set[str] = set()
+        if expired:
+            garbage = files_of_expired(found.io, found.metadata.snapshots, expired)
+            ExpireSnapshots(transaction).by_ids(sorted(expired)).commit()
+        transaction.commit_transaction()
+        on_commit(f"tag {table.name}")
+        # a crash before this leaves files that `maintain` finds
+        delete_quietly(found.io, garbage)
+
+    def repair(self, newest_batch: str | None) -> list[str]:
+        """Gives the newest ledgered batch the tags that it lacks: it died between its ledger and its last tag.
+
+        Nobody has committed since, for every writer comes here first.
+        """
+        if newest_batch is None:
+            return []
+        tag = TAG_PREFIX + newest_batch
+        lacking = [t for t in self.tables if tag not in self.load(t).metadata.refs]
+        for table in lacking:
+            self.tag(table, tag)
+        return [t.name for t in lacking]
+
+
+def tags_of(found: IcebergTable) -> list[str]:
+    """Names of a table's batch tags."""
+    return [
+        name
+        for name, ref in found.metadata.refs.items()
+        if ref.snapshot_ref_type == SnapshotRefType.TAG and name.startswith(TAG_PREFIX)
+    ]
+
+
+def unneeded(snapshots: Iterable[Snapshot], refs: dict[str, Any]) -> set[int]:
+    """Ids of snapshots that no tag or branch points to."""
+    needed = {ref.snapshot_id for ref in refs.values()}
+    return {s.snapshot_id for s in snapshots} - needed
+
+
+def files_of_expired(io: FileIO, snapshots: Sequence[Snapshot], expired: set[int]) -> set[str]:
+    """Files that only expired snapshots hold: manifest lists, manifests and data files.
+
+    History is one line: a file that is in a snapshot and not in the next survivor is in no later one, and one that
+    is not in the survivor before is in no earlier one. So two survivors tell, however many there are.
+    """
+    line = sorted(snapshots, key=lambda s: s.sequence_number or 0)
+    garbage: set[str] = set()
+    for i, snapshot in enumerate(line):
+        if snapshot.snapshot_id not in expired:
+            continue
+        before = next((s for s in reversed(line[:i]) if s.snapshot_id not in expired), None)
+        after = next((s for s in line[i + 1 :] if s.snapshot_id not in expired), None)
+        neighbours = [s for s in (before, after) if s is not None]
+        if not neighbours:
+            continue
+        garbage.add(snapshot.manifest_list)
+        kept = {m.manifest_path: m for s in neighbours for m in s.manifests(io)}
+        mine = {m.manifest_path: m for m in snapshot.manifests(io)}
+        dropped = [m for path, m in mine.items() if path not in kept]
+        if not dropped:
+            continue
+        garbage |= {m.manifest_path for m in dropped}
+        files = {e.data_file.file_path for m in dropped for e in m.fetch_manifest_entry(io)}
+        for path, manifest in kept.items():
+            if path not in mine:
+                files -= {e.data_file.file_path for e in manifest.fetch_manifest_entry(io)}
+        garbage |= files
+    return garbage
+
+
+def delete_quietly(io: FileIO, paths: Iterable[str]) -> int:
+    """Deletes files; one that is gone is no error."""
+    deleted = 0
+    for path in paths:
+        with suppress(OSError):
+            io.delete(path)
+            deleted += 1
+    return deleted
+
+
+def _summary(snapshot: Snapshot) -> dict[str, str]:
+    return {} if snapshot.summary is None else dict(snapshot.summary.additional_properties)
+
+
+def _metrics(table: Table) -> dict[str, str]:
+    """Statistics for what is filtered by; lists have none worth their bytes. 16 characters hold a UUIDv7's time."""
+    lists = [c.name for c in table.columns if c.type.startswith(("list", "map"))]
+    return {f"write.metadata.metrics.column.{name}": "none" for name in lists}
+
+
+def _s3_properties() -> dict[str, str]:
+    """Keys of an S3 warehouse, from the environment that the AWS tools use."""
+    names = {
+        "s3.endpoint": "AWS_ENDPOINT_URL",
+        "s3.region": "AWS_REGION",
+        "s3.access-key-id": "AWS_ACCESS_KEY_ID",
+        "s3.secret-access-key": "AWS_SECRET_ACCESS_KEY",
+    }
+    return {key: os.environ[name] for key, name in names.items() if os.environ.get(name)}
+
+
+def data_files(found: IcebergTable, where: BooleanExpression = AlwaysTrue()) -> Iterator[FileScanTask]:
+    """Data files of the current snapshot."""
+    yield from found.scan(row_filter=where).plan_files()
