@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from simulator.errors import InputError
@@ -19,13 +19,58 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="VQE_", env_file=".env", extra="ignore", frozen=True)
 
     data_dir: Path = Field(Path("vqe-data"), description="Folder of raw files, tables and reports.")
-    sink: Literal["file"] = Field("file", description="Where events go.")
+    sink: Literal["file", "kafka"] = Field("file", description="Where events go.")
     record_parameters: str = Field("all", description="Which iterations keep their parameters: all, none or every:N.")
     monitor_interval: Annotated[float, Field(gt=0, le=3600)] = Field(
         1.0, description="Seconds between samples of CPU, memory, disk and GPU."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="Least severe log line shown.")
     log_format: Literal["auto", "text", "json"] = Field("auto", description="auto: text on a terminal, else JSON.")
+
+    kafka_bootstrap_servers: str = Field("localhost:9092", description="Kafka brokers, host:port, comma-separated.")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How clients talk to the brokers."
+    )
+    kafka_sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
+        "SCRAM-SHA-512", description="SASL mechanism of SASL_SSL and SASL_PLAINTEXT."
+    )
+    kafka_username: str | None = Field(None, description="SASL user.")
+    kafka_password: SecretStr | None = Field(None, description="SASL password.")
+    kafka_password_file: Path | None = Field(None, description="File with the SASL password.")
+    kafka_ssl_ca: Path | None = Field(None, description="PEM file of the authority that signed the brokers' certificates.")
+    kafka_ssl_certificate: Path | None = Field(None, description="PEM file of the client's certificate (mTLS).")
+    kafka_ssl_key: Path | None = Field(None, description="PEM file of the client's key (mTLS).")
+    kafka_ssl_key_password: SecretStr | None = Field(None, description="Password of the client's key.")
+    kafka_ssl_key_password_file: Path | None = Field(None, description="File with the password of the client's key.")
+    kafka_partitions: Annotated[int, Field(ge=1, le=1000)] = Field(6, description="Partitions of the topics that are made.")
+    kafka_replication: Annotated[int, Field(ge=1, le=10)] = Field(1, description="Replicas of the topics that are made.")
+    kafka_retention_hours: Annotated[int, Field(ge=1)] = Field(168, description="Hours that events stay in Kafka.")
+    registry_url: str = Field("http://localhost:8081", description="Schema Registry, Confluent's interface.")
+    registry_username: str | None = Field(None, description="User of the registry.")
+    registry_password: SecretStr | None = Field(None, description="Password of the registry.")
+    registry_password_file: Path | None = Field(None, description="File with the registry's password.")
+    registry_ca: Path | None = Field(None, description="PEM file of the authority that signed the registry's certificate.")
+    spool_max_bytes: Annotated[int, Field(ge=1_000_000)] = Field(
+        10 * 2**30, description="Most bytes that undelivered events may take on disk; then runs fail."
+    )
+    delivery_seconds: Annotated[float, Field(ge=0)] = Field(
+        10.0, description="Seconds that a process waits at its end for Kafka to take the last events."
+    )
+
+    @model_validator(mode="after")
+    def _secrets_from_files(self) -> "Settings":
+        for name in ("kafka_password", "kafka_ssl_key_password", "registry_password"):
+            path: Path | None = getattr(self, f"{name}_file")
+            if path is None:
+                continue
+            if getattr(self, name) is not None:
+                raise ValueError(f"give either {name} or {name}_file")
+            try:
+                # the model is frozen for its users, not for the reading of its own files
+                object.__setattr__(self, name, SecretStr(path.read_text(encoding="utf-8").strip()))
+            except OSError as error:
+                raise ValueError(f"{name}_file {path}: {error.strerror}") from None
+        return self
 
     @field_validator("record_parameters")
     @classmethod
@@ -37,6 +82,11 @@ class Settings(BaseSettings):
     def raw_dir(self) -> Path:
         """Folder of raw Avro files."""
         return self.data_dir / "raw"
+
+    @property
+    def spool_dir(self) -> Path:
+        """Folder of events on their way to Kafka."""
+        return self.data_dir / "spool"
 
 
 def load_settings(**given: Any) -> Settings:
@@ -51,7 +101,10 @@ def load_settings(**given: Any) -> Settings:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         reason = first["msg"].removeprefix("Value error, ")
-        raise InputError(f"setting {name} (VQE_{name.upper()}) {first.get('input')!r}: {reason}") from None
+        if not name:
+            raise InputError(f"settings: {reason}") from None
+        shown = "" if "password" in name else f" {first.get('input')!r}"
+        raise InputError(f"setting {name} (VQE_{name.upper()}){shown}: {reason}") from None
 
 
 def parse_recording(text: str) -> int:

@@ -249,10 +249,8 @@ def make_spec(molecule: Molecule, *, engine: str = "auto", **given: Any) -> RunS
         )  # fmt: skip
     if isinstance(options.get("optimizer_options"), Mapping):
         options["optimizer_options"] = tuple(options["optimizer_options"].items())
-    return RunSpec(
-        elements=molecule.elements, geometry=molecule.geometry, charge=molecule.charge,
-        multiplicity=molecule.multiplicity, engine=engine, **options,
-    )  # fmt: skip
+    given_molecule = {name: getattr(molecule, name) for name in ("elements", "geometry", "charge", "multiplicity")}
+    return RunSpec(**{**given_molecule, **options, "engine": engine})
 
 
 def parse_noise(text: str) -> Noise:

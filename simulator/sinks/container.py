@@ -159,8 +159,8 @@ def last_whole_block(file: IO[bytes]) -> tuple[int, int]:
         records = 0
         while position < size:
             try:
-                count, at = _read_long(view, position)
-                length, at = _read_long(view, at)
+                count, at = read_long(view, position)
+                length, at = read_long(view, at)
             except IndexError:
                 break
             end = at + length + SYNC_BYTES
@@ -170,25 +170,39 @@ def last_whole_block(file: IO[bytes]) -> tuple[int, int]:
         return position, records
 
 
-def _skip_header(view: mmap.mmap) -> int:
+def header_end(file: IO[bytes]) -> int:
+    """Offset of the first block of an Avro container file.
+
+    Raises:
+        ValueError, IndexError: the header is not whole.
+    """
+    file.seek(0)
+    head = file.read(1 << 20)  # the largest of our schemas takes 20 kB
+    end = _skip_header(head)
+    if end > len(head):
+        raise ValueError("the header is not whole")
+    return end
+
+
+def _skip_header(view: mmap.mmap | bytes) -> int:
     """Offset behind the header: magic, metadata map, sync marker."""
     if view[: len(MAGIC)] != MAGIC:
         raise ValueError("not an Avro container file")
     position = len(MAGIC)
     while True:
-        count, position = _read_long(view, position)
+        count, position = read_long(view, position)
         if count == 0:
             return position + SYNC_BYTES
         if count < 0:
-            _, position = _read_long(view, position)
+            _, position = read_long(view, position)
         for _ in range(2 * abs(count)):  # key, value
-            length, position = _read_long(view, position)
+            length, position = read_long(view, position)
             if length < 0:
                 raise ValueError("negative length in the header")
             position += length
 
 
-def _read_long(view: mmap.mmap, position: int) -> tuple[int, int]:
+def read_long(view: mmap.mmap | bytes, position: int) -> tuple[int, int]:
     """A zigzag variable-length integer and the offset behind it (Avro specification, binary encoding)."""
     value = shift = 0
     while True:

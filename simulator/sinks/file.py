@@ -5,6 +5,7 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from simulator.errors import StorageError
@@ -17,7 +18,100 @@ ROLL_BYTES = 64 * 2**20
 ROLL_SECONDS = 3600.0
 
 
-class FileSink:
+class QueuedSink:
+    """A sink whose events are written by a thread of its own; subclasses say how.
+
+    Args:
+        folder: where the events go, for messages.
+    """
+
+    flush_seconds = FLUSH_SECONDS
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.closed = False
+        self._queue: queue.SimpleQueue[Event | threading.Event | None] = queue.SimpleQueue()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="sink", daemon=True)
+        self._thread.start()
+
+    def emit(self, event: Event) -> None:
+        """Queue an event; never waits."""
+        self._check()
+        self._queue.put(event)
+
+    def flush(self) -> None:
+        """Wait until all that was emitted is on disk."""
+        if self.closed:
+            return
+        done = threading.Event()
+        self._queue.put(done)
+        while not done.wait(0.1):
+            if not self._thread.is_alive():
+                break
+        self._check()
+
+    def close(self) -> None:
+        """Write what was emitted and complete the files."""
+        if self.closed:
+            return
+        self.closed = True
+        self._queue.put(None)
+        self._thread.join()
+        self._check()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            error = self._error
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise StorageError(f"events cannot be written below {self.folder}: {reason}")
+
+    def _work(self) -> None:
+        next_flush = time.monotonic() + self.flush_seconds
+        item: Event | threading.Event | None
+        while True:
+            try:
+                item = self._queue.get(timeout=max(0.0, next_flush - time.monotonic()))
+            except queue.Empty:
+                self._guarded(self._flush_all)
+                next_flush = time.monotonic() + self.flush_seconds
+                continue
+            if item is None:
+                self._guarded(self._complete_all)
+                return
+            if isinstance(item, threading.Event):
+                self._guarded(self._flush_all)
+                item.set()
+            elif self._error is None:
+                self._guarded(self._write, item)
+            if time.monotonic() >= next_flush:
+                self._guarded(self._flush_all)
+                next_flush = time.monotonic() + self.flush_seconds
+
+    def _guarded(self, step: Callable[..., None], *arguments: Event) -> None:
+        """Keep the first error for the run to hear of; whole blocks on disk stay for recovery."""
+        if self._error is not None:
+            return
+        try:
+            step(*arguments)
+        except Exception as error:
+            self._error = error
+            self._release_all()
+
+    def _write(self, event: Event) -> None:
+        raise NotImplementedError
+
+    def _flush_all(self) -> None:
+        raise NotImplementedError
+
+    def _complete_all(self) -> None:
+        raise NotImplementedError
+
+    def _release_all(self) -> None:
+        raise NotImplementedError
+
+
+class FileSink(QueuedSink):
     """Writes events below `raw`, one file a topic and process, each block flushed within a second, results fsynced.
 
     Args:
@@ -34,9 +128,6 @@ class FileSink:
         self.completed: list[Path] = []
         self._roll_bytes, self._roll_seconds = roll_bytes, roll_seconds
         self._files: dict[str, tuple[ContainerFile, float]] = {}
-        self._queue: queue.SimpleQueue[Event | threading.Event | None] = queue.SimpleQueue()
-        self._error: BaseException | None = None
-        self._closed = False
         try:
             raw.mkdir(parents=True, exist_ok=True)
             probe = raw / f".probe-{os.getpid()}-{threading.get_ident()}"
@@ -45,72 +136,7 @@ class FileSink:
             self.recovery = recover(raw)
         except OSError as error:
             raise StorageError(f"data directory {raw} cannot be written: {error.strerror}") from None
-        self._thread = threading.Thread(target=self._work, name="file-sink", daemon=True)
-        self._thread.start()
-
-    def emit(self, event: Event) -> None:
-        self._check()
-        self._queue.put(event)
-
-    def flush(self) -> None:
-        if self._closed:
-            return
-        done = threading.Event()
-        self._queue.put(done)
-        while not done.wait(0.1):
-            if not self._thread.is_alive():
-                break
-        self._check()
-
-    def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        self._queue.put(None)
-        self._thread.join()
-        self._check()
-
-    def _check(self) -> None:
-        if self._error is not None:
-            error = self._error
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise StorageError(f"events cannot be written below {self.raw}: {reason}")
-
-    def _work(self) -> None:
-        next_flush = time.monotonic() + FLUSH_SECONDS
-        item: Event | threading.Event | None
-        while True:
-            try:
-                item = self._queue.get(timeout=max(0.0, next_flush - time.monotonic()))
-            except queue.Empty:
-                self._guarded(self._flush_all)
-                next_flush = time.monotonic() + FLUSH_SECONDS
-                continue
-            if item is None:
-                self._guarded(self._complete_all)
-                return
-            if isinstance(item, threading.Event):
-                self._guarded(self._flush_all)
-                item.set()
-            elif self._error is None:
-                event = item
-                self._guarded(lambda: self._write(event))
-            if time.monotonic() >= next_flush:
-                self._guarded(self._flush_all)
-                next_flush = time.monotonic() + FLUSH_SECONDS
-
-    def _guarded(self, step) -> None:  # type: ignore[no-untyped-def]
-        """Keep the first error for the run to hear of; whole blocks on disk stay for recovery."""
-        if self._error is not None:
-            return
-        try:
-            step()
-        except Exception as error:
-            self._error = error
-            for file, _ in self._files.values():
-                with contextlib.suppress(OSError):
-                    file.release()
-            self._files.clear()
+        super().__init__(raw)
 
     def _write(self, event: Event) -> None:
         stream = event.stream
@@ -140,3 +166,8 @@ class FileSink:
         for stream in sorted(self._files, key=lambda name: name == Result.stream):
             self._complete(stream)
 
+    def _release_all(self) -> None:
+        for file, _ in self._files.values():
+            with contextlib.suppress(OSError):
+                file.release()
+        self._files.clear()

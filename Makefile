@@ -1,0 +1,41 @@
+# make demo   H2, LiH, BeH2 and H2O to chemical accuracy, nine tables, a query, a report
+# make test   every test that needs no service
+# make lint   ruff and mypy
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench clean
+
+VENV := .venv
+VQE := $(VENV)/bin/vqe
+PY := $(VENV)/bin/python
+DATA_DIR ?= vqe-data
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+# uv when present, else venv and pip. The stamp names what was installed, so a changed pyproject.toml installs again.
+$(VENV)/.installed: pyproject.toml scripts/setup-venv.sh
+	@sh scripts/setup-venv.sh $(VENV) "."
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml scripts/setup-venv.sh
+	@sh scripts/setup-venv.sh $(VENV) ".[dev,kafka]"
+	@touch $@ $(VENV)/.installed
+
+demo: $(VENV)/.installed ## Run four molecules, build the tables, query them, write a report
+	@sh scripts/demo.sh $(VQE) $(DATA_DIR)
+
+test: $(VENV)/.installed-dev ## Run every test that needs no service
+	@$(PY) -m pytest tests/unit -q -n 2 --dist loadfile
+
+lint: $(VENV)/.installed-dev ## Check style and types
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
+
+format: $(VENV)/.installed-dev ## Format the code
+	@$(VENV)/bin/ruff check --fix . ; $(VENV)/bin/ruff format .
+
+bench: $(VENV)/.installed-dev ## Measure what README quotes
+	@OMP_NUM_THREADS=1 $(PY) benchmarks/solve.py
+	@$(PY) benchmarks/build_tables.py
+
+clean: ## Remove the virtual environment and caches; data stay
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist

@@ -1,0 +1,32 @@
+#!/bin/sh
+# Makes the virtual environment $1 and installs this checkout with the extras in $2, by uv when it is there, else by pip.
+set -eu
+venv=$1 what=$2
+
+suits() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+if [ ! -x "$venv/bin/python" ]; then
+    python=
+    for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11 python; do
+        if [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1 && suits "$candidate"; then
+            python=$candidate
+            break
+        fi
+    done
+    if [ -z "$python" ]; then
+        echo "Python 3.11 or newer is needed and none was found (set PYTHON=/path/to/python3)" >&2
+        exit 2
+    fi
+    if command -v uv >/dev/null 2>&1; then
+        uv venv --quiet --python "$python" "$venv"
+    else
+        "$python" -m venv "$venv"
+    fi
+fi
+
+echo "Installing $what into $venv (about a minute the first time) ..." >&2
+if command -v uv >/dev/null 2>&1; then
+    uv pip install --quiet --python "$venv/bin/python" -e "$what"
+else
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e "$what"
+fi

@@ -1,0 +1,80 @@
+"""The `vqe` command and what every subcommand shares: errors in one line, exit codes."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import click
+import typer
+
+from simulator import __version__
+from simulator.cli import molecules, report, run, sql, tables
+from simulator.errors import VqeError
+
+app = typer.Typer(
+    name="vqe",
+    help="Run VQE on molecules and have every iteration, parameter and energy in tables.",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run.run)
+app.command("molecules")(molecules.molecules)
+app.add_typer(tables.app, name="tables", help="Build the Iceberg tables from raw files, list, verify and maintain them.")
+app.command("sql")(sql.sql)
+app.command("report")(report.report)
+app.command("doctor")(run.doctor)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"vqe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exits with 0 done, 1 a run failed, 2 bad input, 130 interrupted."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        outcome = app(args=arguments, standalone_mode=False)
+        return outcome if isinstance(outcome, int) else 0
+    except click.exceptions.NoArgsIsHelpError as usage:
+        usage.show()
+        return 2
+    except click.ClickException as usage:
+        _complain(usage.format_message())
+        return 2
+    except VqeError as error:
+        _complain(str(error))
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _complain("interrupted")
+        return 130
+    except BrokenPipeError:  # `vqe sql ... | head` has read enough
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def _complain(message: str) -> None:
+    line = " ".join(message.split())
+    print(f"vqe: {line}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

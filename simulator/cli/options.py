@@ -1,0 +1,167 @@
+"""The options that say what to run, shared by `vqe run` and whoever else makes specifications."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from simulator.errors import InputError
+
+
+def _option(*names: str, variable: str, text: str) -> Any:
+    return typer.Option(*names, envvar=f"VQE_{variable}", help=text, show_default=False)
+
+
+Basis = Annotated[str | None, _option("--basis", variable="BASIS", text="Basis set, by PySCF's name. [sto-3g]")]
+Charge = Annotated[int | None, _option("--charge", variable="CHARGE", text="Total charge. [the molecule's, else 0]")]
+Multiplicity = Annotated[
+    int | None,
+    _option("--multiplicity", variable="MULTIPLICITY", text="Spin multiplicity 2S+1. [the molecule's, else lowest]"),
+]
+ActiveSpace = Annotated[
+    str | None, _option("--active-space", variable="ACTIVE_SPACE", text="Active electrons and orbitals, e.g. 4e,4o.")
+]
+FreezeCore = Annotated[
+    bool, typer.Option("--freeze-core", envvar="VQE_FREEZE_CORE", help="Freeze the chemical core.")
+]
+Mapper = Annotated[
+    str | None,
+    _option("--mapper", variable="MAPPER", text="jordan_wigner, parity or bravyi_kitaev. [jordan_wigner]"),
+]
+Ansatz = Annotated[
+    str | None,
+    _option(
+        "--ansatz", variable="ANSATZ", text="uccsd, efficient_su2, real_amplitudes or excitation_preserving. [uccsd]"
+    ),
+]
+Reps = Annotated[int | None, _option("--reps", variable="REPS", text="Repetitions of the ansatz. [1 for uccsd, else 2]")]
+Optimizer = Annotated[
+    str | None,
+    _option(
+        "--optimizer", variable="OPTIMIZER", text="l-bfgs-b, slsqp, cobyla, spsa, nelder-mead or powell. [l-bfgs-b]"
+    ),
+]
+OptimizerOption = Annotated[
+    list[str] | None,
+    _option("--optimizer-option", variable="OPTIMIZER_OPTION", text="An option of the optimizer, NAME=VALUE; repeatable."),
+]
+MaxIterations = Annotated[
+    int | None, _option("--max-iterations", variable="MAX_ITERATIONS", text="Most optimizer iterations. [500]")
+]
+Tolerance = Annotated[
+    float | None, _option("--tolerance", variable="TOLERANCE", text="Convergence tolerance of the optimizer. [1e-5]")
+]
+InitialPoint = Annotated[
+    str | None,
+    _option(
+        "--initial-point",
+        variable="INITIAL_POINT",
+        text="mp2, hf, zeros, random, a JSON file of numbers, or the id of an earlier run. [by ansatz: mp2, hf or random]",
+    ),
+]
+Seed = Annotated[int | None, _option("--seed", variable="SEED", text="Seed of everything random. [0]")]
+EngineName = Annotated[
+    str | None, _option("--engine", variable="ENGINE", text="auto, sector, statevector or aer. [auto]")
+]
+AerMethod = Annotated[
+    str | None,
+    _option(
+        "--aer-method",
+        variable="AER_METHOD",
+        text="Aer's method: statevector, automatic, density_matrix or matrix_product_state. [statevector]",
+    ),
+]
+Device = Annotated[str | None, _option("--device", variable="DEVICE", text="cpu or gpu (aer engine). [cpu]")]
+Precision = Annotated[
+    str | None, _option("--precision", variable="PRECISION", text="double or single (aer engine). [double]")
+]
+Shots = Annotated[
+    int | None, _option("--shots", variable="SHOTS", text="Shots an expectation value; none: exact. (aer engine)")
+]
+NoiseText = Annotated[
+    str | None,
+    _option(
+        "--noise",
+        variable="NOISE",
+        text="Noise of the aer engine: one_qubit=P,two_qubit=P,readout=P; each may be left out.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class InitialChoice:
+    """An initial point resolved to what a specification holds."""
+
+    initial_point: str | None
+    initial_vector: tuple[float, ...] | None = None
+
+
+def resolve_initial_point(text: str | None, data_dir: Path) -> InitialChoice:
+    """What `--initial-point` means: a name, a file of numbers, or an earlier run's final parameters.
+
+    Raises:
+        InputError: no such name, file or run, or the file holds no list of numbers.
+    """
+    from simulator.spec import INITIAL_POINTS, check_choice
+
+    if text is None or text in INITIAL_POINTS[:-1]:
+        return InitialChoice(text)
+    if _is_run_id(text):
+        return InitialChoice("vector", _parameters_of_run(text, data_dir))
+    path = Path(text)
+    if not path.exists():
+        if path.suffix:
+            raise InputError(f"initial point {text}: no such file")
+        check_choice("initial_point", text, (*INITIAL_POINTS[:-1], "FILE", "RUN_ID"))
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"initial point {text}: {getattr(error, 'strerror', None) or 'not a JSON list of numbers'}") from None
+    if isinstance(values, dict):
+        values = values.get("parameters")
+    if not isinstance(values, list) or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+        raise InputError(f"initial point {text}: not a JSON list of numbers (or an object with such a list `parameters`)")
+    return InitialChoice("vector", tuple(float(v) for v in values))
+
+
+def parse_optimizer_options(given: list[str] | None) -> dict[str, Any]:
+    """A dict from NAME=VALUE texts; values are JSON, else plain text.
+
+    Raises:
+        InputError: a text has no `=`, or a name comes twice.
+    """
+    options: dict[str, Any] = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise InputError(f"optimizer option {text!r} is not of the form NAME=VALUE")
+        if name in options:
+            raise InputError(f"optimizer option {name} is given twice")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
+
+
+def _is_run_id(text: str) -> bool:
+    import uuid
+
+    try:
+        return str(uuid.UUID(text)) == text.lower()
+    except ValueError:
+        return False
+
+
+def _parameters_of_run(run_id: str, data_dir: Path) -> tuple[float, ...]:
+    from spark_jobs.query import query_rows
+
+    rows = query_rows(
+        data_dir,
+        f"select optimal from vqe_parameters where run_id = '{run_id.lower()}' order by parameter_index",
+    )
+    if not rows:
+        raise InputError(f"initial point {run_id}: the tables in {data_dir} hold no parameters of that run")
+    return tuple(float(row[0]) for row in rows)

@@ -1,0 +1,135 @@
+"""What `vqe run` shows: a progress bar on stderr while it runs, a table on stdout when it has ended, or JSON lines."""
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from simulator.events import Iteration, Result
+
+if TYPE_CHECKING:
+    from simulator.settings import Settings
+    from simulator.spec import RunSpec
+
+
+class RunProgress:
+    """A bar over the runs, with the stage, iteration, energy and error of the one that runs."""
+
+    def __init__(self, total: int, *, quiet: bool) -> None:
+        console = Console(file=sys.stderr)
+        self._live = console.is_terminal and not quiet
+        self._lines = None if quiet or self._live else console
+        self._done, self._total = 0, total
+        self._progress = Progress(
+            TextColumn("[bold]{task.fields[molecule]:<8}"), BarColumn(bar_width=28), MofNCompleteColumn(),
+            TimeElapsedColumn(), TextColumn("{task.fields[state]}"),
+            console=console, disable=not self._live, transient=True,
+        )  # fmt: skip
+        self._task = self._progress.add_task("runs", total=total, molecule="", state="")
+
+    def __enter__(self) -> "RunProgress":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def begin(self, name: str, spec: "RunSpec") -> None:
+        self._progress.update(self._task, molecule=name or spec.molecule.formula, state="")
+
+    def stage(self, name: str) -> None:
+        self._progress.update(self._task, state=name)
+
+    def iteration(self, event: Iteration) -> None:
+        if self._live:
+            error = "" if event.error_mha is None else f"  {event.error_mha:+.3f} mHa"
+            self._progress.update(self._task, state=f"iteration {event.iteration}  {event.energy:.8f} Ha{error}")
+
+    def end(self, result: Result) -> None:
+        self._done += 1
+        self._progress.update(self._task, advance=1)
+        if self._lines is not None:
+            error = "" if result.error_mha is None else f"  {result.error_mha:+.4f} mHa to {result.reference_name}"
+            energy = "" if result.energy is None else f"  {result.energy:.8f} Ha"
+            self._lines.print(
+                f"{self._done}/{self._total} {result.molecule_name} {result.status}{energy}{error}"
+                f"  {result.total_seconds:.2f} s",
+                highlight=False, soft_wrap=True,
+            )  # fmt: skip
+
+
+def summary_record(result: Result) -> dict[str, Any]:
+    """The run as `--json` prints it; energies in hartree."""
+    return {
+        "run_id": result.run_id, "spec_id": result.spec_id, "molecule": result.molecule_name,
+        "formula": result.formula, "status": result.status, "physical": result.physical,
+        "physical_reason": result.physical_reason, "converged": result.converged,
+        "convergence_reason": result.convergence_reason, "energy": result.energy,
+        "standard_error": result.standard_error, "reference": result.reference_name,
+        "reference_energy": result.reference_energy, "error_mha": result.error_mha,
+        "chemical_accuracy": result.chemical_accuracy, "aer_energy": result.aer_energy,
+        "electron_number": result.electron_number, "s_squared": result.s_squared, "engine": result.spec["engine"],
+        "iterations": result.iterations, "evaluations": result.evaluations, "seconds": result.total_seconds,
+        "notes": result.notes, "error": result.error,
+    }  # fmt: skip
+
+
+def print_json(result: Result) -> None:
+    """One JSON object a line on stdout."""
+    sys.stdout.write(json.dumps(summary_record(result)) + "\n")
+    sys.stdout.flush()
+
+
+def print_summary(results: list[Result], settings: "Settings", report: Any) -> None:
+    """A table of the runs on stdout, the notes under it, and where the data are."""
+    console = Console()
+    table = Table(title="VQE runs", title_justify="left")
+    for heading, justify in (
+        ("molecule", "left"), ("ansatz", "left"), ("engine", "left"), ("energy / Ha", "right"), ("reference", "left"),
+        ("error / mHa", "right"), ("<S²>", "right"), ("iterations", "right"), ("seconds", "right"), ("status", "left"),
+    ):  # fmt: skip
+        table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for r in results:
+        table.add_row(
+            r.molecule_name, r.spec["ansatz"], r.spec["engine"], _number(r.energy, 8), r.reference_name or "",
+            _error(r), _number(r.s_squared, 3), str(r.iterations), f"{r.total_seconds:.2f}", _status(r),
+        )  # fmt: skip
+    console.print(table)
+    for r in results:
+        for line in ([f"[red]{r.error}[/red]"] if r.error else []) + _doubts(r) + list(r.notes):
+            console.print(f"{r.molecule_name}: {line}", highlight=False)
+    if report is not None and report.batch_id is not None:
+        rows = sum(report.rows.values())
+        console.print(f"{rows:,} new rows in the tables of {settings.data_dir} ({report.seconds:.1f} s)", highlight=False)
+        if report.rejected:
+            console.print(f"[red]{report.rejected} raw files could not be read; see vqe tables verify[/red]")
+
+
+def _doubts(r: Result) -> list[str]:
+    if r.physical is False:
+        return [f"[bold red]unphysical: {r.physical_reason}[/bold red]"]
+    if r.status == "completed" and not r.converged:
+        return [f"[yellow]not converged: {r.convergence_reason}[/yellow]"]
+    return []
+
+
+def _status(r: Result) -> str:
+    if r.physical is False:
+        return "[bold red]unphysical[/bold red]"
+    if r.status == "completed":
+        return "[green]converged[/green]" if r.converged else "[yellow]not converged[/yellow]"
+    return f"[red]{r.status}[/red]" if r.status == "failed" else f"[yellow]{r.status}[/yellow]"
+
+
+def _error(r: Result) -> str:
+    if r.error_mha is None:
+        return ""
+    colour = "green" if r.chemical_accuracy else "yellow"
+    return f"[{colour}]{r.error_mha:+.4f}[/{colour}]"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

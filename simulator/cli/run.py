@@ -1,0 +1,180 @@
+"""`vqe run` and `vqe doctor`."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from simulator.cli import options as o
+from simulator.errors import InputError
+
+if TYPE_CHECKING:
+    from simulator.events import Result
+    from simulator.run import Session
+    from simulator.settings import Settings
+    from simulator.spec import RunSpec
+
+
+def run(
+    molecule: Annotated[list[str], typer.Argument(help="Bundled names (vqe molecules), .xyz or .json files.")],
+    basis: o.Basis = None,
+    charge: o.Charge = None,
+    multiplicity: o.Multiplicity = None,
+    active_space: o.ActiveSpace = None,
+    freeze_core: o.FreezeCore = False,
+    mapper: o.Mapper = None,
+    ansatz: o.Ansatz = None,
+    reps: o.Reps = None,
+    optimizer: o.Optimizer = None,
+    optimizer_option: o.OptimizerOption = None,
+    max_iterations: o.MaxIterations = None,
+    tolerance: o.Tolerance = None,
+    initial_point: o.InitialPoint = None,
+    seed: o.Seed = None,
+    engine: o.EngineName = None,
+    aer_method: o.AerMethod = None,
+    device: o.Device = None,
+    precision: o.Precision = None,
+    shots: o.Shots = None,
+    noise: o.NoiseText = None,
+    repeat: Annotated[
+        int, typer.Option("--repeat", min=1, max=100_000, envvar="VQE_REPEAT", help="Runs of each molecule, seeds counted up.")
+    ] = 1,
+    record_parameters: Annotated[
+        str | None,
+        typer.Option("--record-parameters", help="Iterations that keep parameters: all, none or every:N.", show_default="all"),
+    ] = None,
+    sink: Annotated[str | None, typer.Option("--sink", help="Where events go: file.", show_default="file")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="Folder of raw files and tables.", show_default="./vqe-data")
+    ] = None,
+    build_tables: Annotated[
+        bool, typer.Option("--tables/--no-tables", envvar="VQE_TABLES", help="Build the tables when the runs have ended.")
+    ] = True,
+    json_output: Annotated[bool, typer.Option("--json", envvar="VQE_JSON", help="One JSON object a run on stdout.")] = False,
+) -> int:
+    """Run VQE on one or more molecules and put the events into tables."""
+    from simulator.molecules import load_molecule
+    from simulator.settings import load_settings
+    from simulator.spec import make_spec, parse_active_space, parse_noise
+
+    settings = load_settings(data_dir=data_dir, sink=sink, record_parameters=record_parameters)
+    electrons, orbitals = parse_active_space(active_space) if active_space else (None, None)
+    start = o.resolve_initial_point(initial_point, settings.data_dir)
+    specs: list[tuple[str, RunSpec]] = []
+    for text in molecule:
+        loaded = load_molecule(text, charge=charge, multiplicity=multiplicity)
+        for i in range(repeat):
+            spec = make_spec(
+                loaded, engine=engine or "auto", basis=basis, active_electrons=electrons, active_orbitals=orbitals,
+                freeze_core=freeze_core, mapper=mapper, ansatz=ansatz, reps=reps, optimizer=optimizer,
+                optimizer_options=o.parse_optimizer_options(optimizer_option), max_iterations=max_iterations,
+                tolerance=tolerance, initial_point=start.initial_point, initial_vector=start.initial_vector,
+                seed=(seed or 0) + i, aer_method=aer_method, device=device, precision=precision, shots=shots,
+                noise=parse_noise(noise) if noise else None,
+            )  # fmt: skip
+            specs.append((loaded.name, spec))
+    return _run_all(specs, settings, build_tables=build_tables, json_output=json_output)
+
+
+def _run_all(specs: "list[tuple[str, RunSpec]]", settings: "Settings", *, build_tables: bool, json_output: bool) -> int:
+    from simulator import log
+    from simulator.cli.progress import RunProgress, print_json, print_summary
+    from simulator.run import Session, exit_code
+    from simulator.sinks.file import FileSink
+
+    log.configure(settings.log_level, settings.log_format)
+    results: list[Result] = []
+    bad_input: InputError | None = None
+    sink = FileSink(settings.raw_dir)
+    session = Session(sink, settings)
+    try:
+        with interruptible(session), RunProgress(len(specs), quiet=json_output) as progress:
+            for name, spec in specs:
+                if session.stop_requested:
+                    break
+                progress.begin(name, spec)
+                try:
+                    result = session.execute(spec, name, observer=progress)
+                except InputError as error:
+                    bad_input = error
+                    break
+                progress.end(result)
+                results.append(result)
+                if json_output:
+                    print_json(result)
+    finally:
+        sink.close()
+    if build_tables:
+        from spark_jobs.batch import build
+
+        report = build(settings.data_dir)
+    else:
+        report = None
+    if not json_output:
+        print_summary(results, settings, report)
+    if bad_input is not None:
+        raise bad_input
+    if session.stop_requested:
+        print(f"vqe: interrupted after {len(results)} of {len(specs)} runs; what ran is kept", file=sys.stderr)
+        return 130
+    return max((exit_code(result) for result in results), default=0)
+
+
+@contextmanager
+def interruptible(session: "Session") -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the run at its next evaluation; a second one, or one elsewhere, at once."""
+
+    def stop(_signal: int, _frame: Any) -> None:
+        if session.stop_requested or not session.optimizing:
+            session.stop_requested = True
+            raise KeyboardInterrupt
+        session.stop_requested = True
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        session.stop_requested = True
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def doctor(
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Folder of raw files and tables.")] = None,
+) -> int:
+    """Check what this machine can run: packages, memory, GPU, data directory."""
+    import os
+
+    import psutil
+    from rich.console import Console
+    from rich.table import Table
+
+    from simulator.aer import gpu_available
+    from simulator.run import versions
+    from simulator.settings import load_settings
+    from simulator.sinks.file import FileSink
+
+    settings = load_settings(data_dir=data_dir)
+    table = Table("check", "found", title="vqe doctor", show_lines=False)
+    for name, found in versions().items():
+        table.add_row(name, found)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    table.add_row("cores", str(cores))
+    table.add_row("memory available", f"{psutil.virtual_memory().available / 2**30:.1f} GiB")
+    usable, reason = gpu_available()
+    table.add_row("Aer on GPU", "yes" if usable else f"no: {reason}")
+    problem = ""
+    try:
+        FileSink(settings.raw_dir).close()
+        table.add_row("data directory", f"{settings.data_dir} (writable)")
+    except Exception as error:
+        problem = str(error)
+        table.add_row("data directory", f"[red]{problem}[/red]")
+    Console().print(table)
+    return 1 if problem else 0

@@ -1,0 +1,344 @@
+"""One run from specification to result event: what every command that runs VQE calls."""
+
+import dataclasses
+import math
+import os
+import platform
+import socket
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+
+from simulator import __version__
+from simulator.errors import InputError, RunFailed, StorageError, VqeError
+from simulator.events import (
+    CHEMICAL_ACCURACY_MHA,
+    Iteration,
+    Result,
+    Run,
+    hamiltonian_events,
+    molecule_record,
+    new_id,
+    now_micros,
+    spec_record,
+)
+from simulator.log import get_logger
+from simulator.settings import Settings, parse_recording
+from simulator.sinks import Sink
+from simulator.spec import RunSpec
+from simulator.stages import Stages
+
+if TYPE_CHECKING:
+    from simulator.hamiltonian import QubitHamiltonian
+    from simulator.integrals import Problem
+    from simulator.references import Reference
+    from simulator.vqe import IterationRecord, Solution
+
+_CACHED_PROBLEMS = 4
+_VERSIONED = ("numpy", "scipy", "numba", "pyscf", "qiskit", "qiskit-aer", "qiskit-nature")
+
+
+class Observer(Protocol):
+    """Is told how a run goes on, in the run's own thread; must return at once."""
+
+    def stage(self, name: str) -> None: ...
+    def iteration(self, event: Iteration) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class _Prepared:
+    problem: "Problem"
+    references: "tuple[Reference, ...]"
+    hamiltonian: "QubitHamiltonian"
+
+
+@dataclasses.dataclass
+class _Progress:
+    """What a run has reached, so that a failed or interrupted one keeps it."""
+
+    prepared: _Prepared | None = None
+    solution: "Solution | None" = None
+    initial: list[float] | None = None
+    last: "IterationRecord | None" = None
+    iterations: int = 0
+    chunks: int = 0
+
+
+class Session:
+    """Runs specifications one after another into a sink.
+
+    A Hamiltonian is sent once a session; integrals, references and Hamiltonian of the last problems are kept, as
+    repeats over seeds or optimizers share them.
+    """
+
+    def __init__(self, sink: Sink, settings: Settings, *, sweep_id: str | None = None) -> None:
+        self.sink, self.settings, self.sweep_id = sink, settings, sweep_id
+        self.optimizing = False
+        self.stop_requested = False
+        self._sent: dict[str, int] = {}
+        self._problems: OrderedDict[str, _Prepared] = OrderedDict()
+
+    def execute(self, spec: RunSpec, name: str, *, attempt: int = 1, observer: Observer | None = None) -> Result:
+        """Run one specification; its events go to the sink, the last of them is returned.
+
+        Args:
+            spec: what to run.
+            name: what the user calls the molecule.
+            attempt: which attempt at this specification, from 1.
+            observer: is told stages and iterations.
+
+        Raises:
+            InputError: the specification cannot be run, e.g. an unknown basis; a failed result was emitted.
+            StorageError: events could not be kept.
+        """
+        run_id, began, started = new_id(), time.monotonic(), now_micros()
+        with structlog.contextvars.bound_contextvars(run_id=run_id, spec_id=spec.spec_id):
+            self._emit_run(run_id, spec, name, attempt)
+            stages, progress = Stages(), _Progress()
+            status, error, raised, samples = self._solve(run_id, spec, stages, progress, observer)
+            result = _result(
+                run_id=run_id, spec=spec, name=name, sweep_id=self.sweep_id, attempt=attempt, started=started,
+                seconds=time.monotonic() - began, status=status, error=error, stages=stages, progress=progress,
+                samples=samples,
+            )  # fmt: skip
+            self.sink.emit(result)
+        if isinstance(raised, InputError):
+            raise raised
+        return result
+
+    def _emit_run(self, run_id: str, spec: RunSpec, name: str, attempt: int) -> None:
+        self.sink.emit(
+            Run(
+                run_id=run_id, recorded_at=now_micros(), spec_id=spec.spec_id, molecule_id=spec.molecule_id,
+                problem_id=spec.problem_id, sweep_id=self.sweep_id, attempt=attempt, molecule_name=name,
+                molecule=molecule_record(spec.molecule), spec=spec_record(spec), spec_json=spec.canonical_json(),
+                host=socket.gethostname(), process_id=os.getpid(), versions=versions(),
+            )  # fmt: skip
+        )
+
+    def _solve(
+        self, run_id: str, spec: RunSpec, stages: Stages, progress: _Progress, observer: Observer | None
+    ) -> tuple[str, str | None, BaseException | None, int]:
+        """Status, error line, the exception behind it, and the monitor's samples."""
+        from simulator.monitor import Monitor
+
+        monitor = Monitor(run_id, self.sink.emit, interval=self.settings.monitor_interval)
+        try:
+            with monitor:
+                self._steps(run_id, spec, stages, progress, observer)
+            interrupted = progress.solution is not None and progress.solution.reason == "interrupted"
+            outcome: tuple[str, str | None, BaseException | None] = ("interrupted" if interrupted else "completed", None, None)
+        except KeyboardInterrupt as stop:
+            self.stop_requested = True
+            outcome = ("interrupted", None, stop)
+        except StorageError:
+            raise
+        except VqeError as known:
+            outcome = ("failed", str(known), known)
+        except MemoryError as known:
+            outcome = ("failed", "the machine ran out of memory", known)
+        except Exception as unknown:
+            get_logger().error("run failed", exc_info=True)
+            line = " ".join(str(unknown).split())
+            outcome = ("failed", f"{type(unknown).__name__}: {line}"[:2000], unknown)
+        return (*outcome, monitor.samples)
+
+    def _steps(
+        self, run_id: str, spec: RunSpec, stages: Stages, progress: _Progress, observer: Observer | None
+    ) -> None:
+        from simulator.vqe import minimize
+
+        tell: Callable[[str], None] = observer.stage if observer else lambda _: None
+        progress.prepared = prepared = self._prepare(spec, stages, tell)
+        progress.chunks = self._send_hamiltonian(spec, prepared.hamiltonian)
+        reference = _reference_energy(prepared.references)
+        every = parse_recording(self.settings.record_parameters)
+
+        def observe(record: "IterationRecord") -> None:
+            parameters = record.parameters.tolist()
+            if progress.initial is None:
+                progress.initial = parameters
+            progress.last, progress.iterations = record, progress.iterations + 1
+            event = Iteration(
+                run_id=run_id, recorded_at=now_micros(), iteration=record.iteration, energy=record.energy,
+                error_mha=None if reference is None else 1e3 * (record.energy - reference),
+                standard_error=record.standard_error, gradient_norm=record.gradient_norm,
+                evaluations=record.evaluations, gradient_evaluations=record.gradient_evaluations,
+                elapsed_seconds=record.elapsed_seconds,
+                parameters=parameters if every and record.iteration % every == 0 else None,
+            )  # fmt: skip
+            self.sink.emit(event)
+            if observer:
+                observer.iteration(event)
+
+        tell("optimization")
+        self.optimizing = True
+        try:
+            progress.solution = minimize(
+                spec, prepared.problem, prepared.hamiltonian, prepared.references,
+                observe=observe, should_stop=lambda: self.stop_requested, stages=stages,
+            )  # fmt: skip
+        finally:
+            self.optimizing = False
+
+    def _prepare(self, spec: RunSpec, stages: Stages, tell: Callable[[str], None]) -> _Prepared:
+        if (known := self._problems.get(spec.problem_id)) is not None:
+            self._problems.move_to_end(spec.problem_id)
+            return known
+        from simulator.hamiltonian import qubit_hamiltonian
+        from simulator.integrals import build_problem
+        from simulator.references import compute_references
+
+        tell("integrals")
+        problem = build_problem(spec, stages)
+        tell("references")
+        references = compute_references(problem, spec, stages)
+        tell("mapping")
+        prepared = _Prepared(problem, references, qubit_hamiltonian(problem, spec.mapper, stages))
+        self._problems[spec.problem_id] = prepared
+        if len(self._problems) > _CACHED_PROBLEMS:
+            self._problems.popitem(last=False)
+        return prepared
+
+    def _send_hamiltonian(self, spec: RunSpec, hamiltonian: "QubitHamiltonian") -> int:
+        """Records that hold the operator; sent unless this session has sent them."""
+        known = self._sent.get(hamiltonian.hamiltonian_id)
+        if known is not None:
+            return known
+        events = hamiltonian_events(
+            hamiltonian_id=hamiltonian.hamiltonian_id, problem_id=spec.problem_id, mapper=spec.mapper,
+            n_qubits=hamiltonian.n_qubits, energy_offset=hamiltonian.energy_offset, labels=list(hamiltonian.labels),
+            coefficients=hamiltonian.coefficients.tolist(),
+        )  # fmt: skip
+        for event in events:
+            self.sink.emit(event)
+        self._sent[hamiltonian.hamiltonian_id] = len(events)
+        return len(events)
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide numbers."""
+    found = {"vqe-pipeline": __version__, "python": platform.python_version()}
+    for name in _VERSIONED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue  # qiskit-aer is called qiskit-aer-gpu where Aer runs on GPUs
+    if "qiskit-aer" not in found:
+        try:
+            found["qiskit-aer-gpu"] = version("qiskit-aer-gpu")
+        except PackageNotFoundError:
+            pass
+    return found
+
+
+def exit_code(result: Result) -> int:
+    """0 done; 1 failed, unphysical or not converged; 130 interrupted."""
+    if result.status == "interrupted":
+        return 130
+    return 0 if result.status == "completed" and result.physical is not False and result.converged else 1
+
+
+def _result(
+    *, run_id: str, spec: RunSpec, name: str, sweep_id: str | None, attempt: int, started: int, seconds: float,
+    status: str, error: str | None, stages: Stages, progress: _Progress, samples: int,
+) -> Result:  # fmt: skip
+    prepared, solution, last = progress.prepared, progress.solution, progress.last
+    energy = solution.energy if solution else last.energy if last else None
+    fields: dict[str, Any] = {}
+    if prepared is not None:
+        problem, hamiltonian = prepared.problem, prepared.hamiltonian
+        reference, reference_name = _reference_energy(prepared.references), _reference_name(prepared.references)
+        error_mha = None if energy is None or reference is None else 1e3 * (energy - reference)
+        spin = (spec.multiplicity - 1) / 2
+        fields |= {
+            "hamiltonian_id": hamiltonian.hamiltonian_id, "hf_energy": problem.hf_energy,
+            "reference_name": reference_name, "reference_energy": reference, "error_mha": error_mha,
+            "chemical_accuracy": None if error_mha is None else abs(error_mha) < CHEMICAL_ACCURACY_MHA,
+            "s_squared_expected": spin * (spin + 1), "n_active_electrons": sum(problem.nelec),
+            "n_orbitals": problem.norb, "n_qubits": hamiltonian.n_qubits, "n_terms": len(hamiltonian.labels),
+            "energy_offset": hamiltonian.energy_offset,
+            "references": [_reference_record(r, energy, problem.hf_energy) for r in prepared.references],
+        }  # fmt: skip
+    if solution is not None:
+        fields |= {
+            "standard_error": solution.standard_error, "converged": solution.converged,
+            "convergence_reason": solution.reason, "aer_energy": solution.aer_energy,
+            "aer_reason": solution.aer_reason, "electron_number": solution.electron_number,
+            "s_squared": solution.s_squared, "physical": solution.physical,
+            "physical_reason": solution.physical_reason, "n_parameters": len(solution.parameters),
+            "circuit_depth": solution.circuit_depth, "two_qubit_gates": solution.two_qubit_gates,
+            "evaluations": solution.evaluations, "gradient_evaluations": solution.gradient_evaluations,
+            "notes": list(solution.notes),
+            "parameters": _parameter_records(solution.labels, solution.initial_parameters, solution.parameters),
+        }  # fmt: skip
+    elif last is not None:  # failed or interrupted in the middle: what ran is kept
+        labels = [f"theta[{i}]" for i in range(len(last.parameters))]
+        fields |= {
+            "converged": False, "convergence_reason": status, "n_parameters": len(last.parameters),
+            "evaluations": last.evaluations, "gradient_evaluations": last.gradient_evaluations,
+            "parameters": _parameter_records(labels, progress.initial or [], last.parameters.tolist()),
+        }  # fmt: skip
+    now = now_micros()
+    return Result(
+        run_id=run_id, recorded_at=now, spec_id=spec.spec_id, molecule_id=spec.molecule_id, problem_id=spec.problem_id,
+        sweep_id=sweep_id, attempt=attempt, molecule_name=name, formula=spec.molecule.formula, spec=spec_record(spec),
+        spec_json=spec.canonical_json(), status=status, error=error, energy=energy, started_at=started,
+        finished_at=now, total_seconds=seconds, nuclear_repulsion=spec.molecule.nuclear_repulsion,
+        iterations=max(progress.iterations - 1, 0), timings=list(stages.rows()),
+        counts={
+            "iterations": progress.iterations, "system_metrics": samples, "hamiltonian_chunks": progress.chunks,
+            "hamiltonian_terms": len(prepared.hamiltonian.labels) if prepared and progress.chunks else 0,
+        },
+        host=socket.gethostname(), versions=versions(),
+        **{name: _finite(value) for name, value in fields.items()},
+    )  # fmt: skip
+
+
+def _parameter_records(labels: Any, initial: Any, optimal: Any) -> list[dict[str, Any]]:
+    return [
+        {"parameter_index": i, "label": label, "initial": _finite(float(a)), "optimal": _finite(float(b))}
+        for i, (label, a, b) in enumerate(zip(labels, initial, optimal, strict=True))
+    ]
+
+
+def _reference_record(reference: "Reference", energy: float | None, hf_energy: float) -> dict[str, Any]:
+    known, error, share = reference.energy, None, None
+    if known is not None and energy is not None:
+        error = 1e3 * (energy - known)
+        correlation = known - hf_energy
+        share = (energy - hf_energy) / correlation if abs(correlation) > 1e-9 else None
+    return {
+        "name": reference.name, "energy": _finite(known), "error_mha": _finite(error),
+        "chemical_accuracy": None if error is None else abs(error) < CHEMICAL_ACCURACY_MHA,
+        "correlation_share": _finite(share), "s_squared": _finite(reference.s_squared),
+        "source": reference.source, "reason": reference.reason,
+    }  # fmt: skip
+
+
+def _reference_energy(references: "tuple[Reference, ...]") -> float | None:
+    from simulator.references import reference_energy
+
+    found = reference_energy(references)
+    return None if found is None else found[1]
+
+
+def _reference_name(references: "tuple[Reference, ...]") -> str | None:
+    from simulator.references import reference_energy
+
+    found = reference_energy(references)
+    return None if found is None else found[0]
+
+
+def _finite(value: Any) -> Any:
+    """None for a number that is not finite: events hold no NaN."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+__all__ = ["Observer", "RunFailed", "Session", "exit_code", "versions"]

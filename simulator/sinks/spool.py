@@ -1,0 +1,220 @@
+"""Spool files: events on their way to Kafka, first on the local disk.
+
+A spool file is an Avro container of one topic with one record a block and no compression, so that the forwarder sends
+a record's bytes as they stand, without decoding. It is `<spool>/<topic>/<uuid7>.avro`, locked by the process that
+writes or forwards it; beside it `.ack` holds the offset up to which Kafka has acknowledged every record.
+"""
+
+import fcntl
+import io
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from simulator.events import new_id
+from simulator.schemas import Schema, topic_of
+from simulator.sinks.container import SYNC_BYTES, header_end, read_long
+
+ONE_RECORD = b"\x02"  # the zigzag form of a block count of 1
+CHUNK_BYTES = 4 * 2**20
+
+
+class SpoolWriter:
+    """One spool file being written by this process; the lock is kept until it is delivered or released."""
+
+    def __init__(self, spool: Path, schema: Schema) -> None:
+        from fastavro import parse_schema
+        from fastavro.write import Writer, schemaless_writer
+
+        self.topic = topic_of(schema)
+        self.path, self._file = _create_locked(spool / self.topic)
+        self._sync = Writer(self._file, schema, codec="null").sync_marker
+        self._schema, self._encode = parse_schema(schema), schemaless_writer
+        self._buffer = io.BytesIO()
+        self.records = 0
+        self.size = self._file.tell()
+        self._file.flush()
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Add a record.
+
+        Raises:
+            ValueError, TypeError: the record does not fit the schema; the file is as before.
+        """
+        buffer = self._buffer
+        buffer.seek(0)
+        buffer.truncate()
+        self._encode(buffer, self._schema, record)
+        payload = buffer.getvalue()
+        block = b"".join((ONE_RECORD, zigzag(len(payload)), payload, self._sync))
+        self._file.write(block)
+        self.size += len(block)
+        self.records += 1
+
+    def flush(self, *, sync: bool = False) -> None:
+        """Let the forwarder see what was written; with `sync` through to the disk."""
+        self._file.flush()
+        if sync:
+            os.fsync(self._file.fileno())
+
+    def finish(self) -> IO[bytes]:
+        """Flush and hand over the still locked file."""
+        self.flush(sync=True)
+        return self._file
+
+    def release(self) -> None:
+        """Let go of a file that can no longer be written; whoever finds it delivers its whole records."""
+        try:
+            self._file.close()
+        except OSError:
+            os.close(self._file.fileno())
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledRecord:
+    """A record as it stands in a spool file."""
+
+    key: bytes
+    payload: bytes
+    end: int  # offset behind its block
+
+
+class SpoolReader:
+    """Reads a spool file from behind what Kafka acknowledged, also while it is being written."""
+
+    def __init__(self, path: Path, lock: IO[bytes] | None = None) -> None:
+        from fastavro import block_reader
+
+        self.path, self.topic = path, path.parent.name
+        self._lock = lock
+        self._file = open(path, "rb")  # noqa: SIM115 (closed by close)
+        with open(path, "rb") as probe:
+            self.schema_json: str = block_reader(probe).metadata["avro.schema"]
+        self._acks = os.open(_ack_path(path), os.O_RDWR | os.O_CREAT, 0o600)
+        stored = os.pread(self._acks, 8, 0)
+        self._start = header_end(self._file)
+        self.acknowledged = max(self._start, struct.unpack("<q", stored)[0]) if len(stored) == 8 else self._start
+
+    def records(self, limit: int = CHUNK_BYTES) -> Iterator[SpooledRecord]:
+        """Whole records behind the acknowledged offset, about `limit` bytes of them."""
+        self._file.seek(self.acknowledged)
+        chunk = self._file.read(limit)
+        base, at = self.acknowledged, 0
+        while at < len(chunk):
+            try:
+                _, position = read_long(chunk, at)
+                length, position = read_long(chunk, position)
+            except IndexError:
+                return
+            end = position + length + SYNC_BYTES
+            if end > len(chunk):
+                if at == 0 and len(chunk) == limit:  # one record larger than a chunk
+                    yield from self.records(2 * max(limit, end))
+                return
+            payload = chunk[position : position + length]
+            yield SpooledRecord(_first_string(payload), payload, base + end)
+            at = end
+
+    def acknowledge(self, offset: int) -> None:
+        """Note that Kafka has every record up to `offset`; survives kill -9."""
+        os.pwrite(self._acks, struct.pack("<q", offset), 0)
+        self.acknowledged = offset
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that are written and not acknowledged."""
+        return os.fstat(self._file.fileno()).st_size - self.acknowledged
+
+    def take_lock(self, lock: IO[bytes]) -> None:
+        """Hold the writer's lock from here on: the file is complete."""
+        self._lock = lock
+
+    @property
+    def complete(self) -> bool:
+        """Whether nobody writes to it any more."""
+        return self._lock is not None
+
+    def remove(self) -> None:
+        """Delete the delivered file."""
+        self.path.unlink(missing_ok=True)
+        _ack_path(self.path).unlink(missing_ok=True)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file, and of its lock where it is held."""
+        os.close(self._acks)
+        self._file.close()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def orphans(spool: Path) -> Iterator[SpoolReader]:
+    """Readers of the files that no living process holds, oldest first, each locked by this process."""
+    for path in sorted(spool.glob("vqe_*/*.avro"), key=lambda p: p.name):
+        try:
+            lock = open(path, "r+b")  # noqa: SIM115 (the reader keeps the lock)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not path.exists():
+                raise FileNotFoundError
+            reader = SpoolReader(path, lock)
+        except (BlockingIOError, FileNotFoundError):
+            lock.close()
+        except (ValueError, EOFError, StopIteration, IndexError):  # died before its header was whole: it holds nothing
+            path.unlink(missing_ok=True)
+            _ack_path(path).unlink(missing_ok=True)
+            lock.close()
+        else:
+            yield reader
+
+
+def spool_bytes(spool: Path) -> int:
+    """Bytes in the spool's files."""
+    total = 0
+    for path in spool.glob("vqe_*/*.avro"):
+        try:
+            total += path.stat().st_size
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def zigzag(value: int) -> bytes:
+    """A non-negative integer as Avro's variable-length long."""
+    value <<= 1
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _first_string(payload: bytes) -> bytes:
+    """The first field of every event is the string that is its Kafka key."""
+    length, at = read_long(payload, 0)
+    return payload[at : at + length]
+
+
+def _ack_path(path: Path) -> Path:
+    return path.with_suffix(".ack")
+
+
+def _create_locked(folder: Path) -> tuple[Path, IO[bytes]]:
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        path = folder / f"{new_id()}.avro"
+        file = open(path, "xb")  # noqa: SIM115 (closed when delivered, or by the process's end, with its lock)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        # Between its making and its lock another process may have taken the empty file for a dead writer's.
+        try:
+            if os.fstat(file.fileno()).st_ino == path.stat().st_ino:
+                return path, file
+        except FileNotFoundError:
+            pass
+        file.close()

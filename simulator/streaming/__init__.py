@@ -1,0 +1,1 @@
+"""Kafka and Schema Registry: clients, topics, schemas, delivery."""

@@ -1,0 +1,28 @@
+"""Events for tests."""
+
+from simulator.events import Iteration, Result, new_id, now_micros, spec_record
+from simulator.molecules import load_molecule
+from simulator.spec import make_spec
+
+
+def an_iteration(i: int, run_id: str = "r", n: int = 40) -> Iteration:
+    """Iteration `i` of a run with `n` parameters."""
+    return Iteration(run_id, now_micros(), i, -1.0 - i, None, None, 0.1, i, i, 0.1 * i, [0.5] * n)
+
+
+def a_result(n_parameters: int = 3, **given) -> Result:
+    spec = make_spec(load_molecule("h2"), initial_point="vector", initial_vector=(0.123456789012345678,) * n_parameters)
+    now = now_micros()
+    fields = {
+        "run_id": new_id(), "recorded_at": now, "spec_id": spec.spec_id, "molecule_id": spec.molecule_id,
+        "problem_id": spec.problem_id, "sweep_id": None, "attempt": 1, "molecule_name": "h2", "formula": "H2",
+        "hamiltonian_id": "ab" * 32, "spec": spec_record(spec), "spec_json": spec.canonical_json(),
+        "status": "completed", "started_at": now, "finished_at": now, "total_seconds": 0.1,
+        "counts": {"iterations": 1, "system_metrics": 2, "hamiltonian_chunks": 1, "hamiltonian_terms": 15},
+        "host": "host", "versions": {"python": "3"},
+        "parameters": [
+            {"parameter_index": i, "label": "a10,a11->a20,a21 b10,b11->b20,b21"[:36], "initial": 0.1, "optimal": 0.2}
+            for i in range(n_parameters)
+        ],
+    }  # fmt: skip
+    return Result(**{**fields, **given})
