@@ -1,0 +1,168 @@
+"""Ansatz circuits as lists of Pauli rotations and CNOTs, from which both our statevector engine and Aer's circuits come."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from simulator.excitations import ExcitationSet
+from simulator.hamiltonian import Mapping
+
+ROTATION, CNOT = 0, 1
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Gates in order of action on the basis state `initial_state`.
+
+    A rotation is exp(-i angle/2 P(x, z)) with angle = coefficient * parameters[parameter]; a CNOT has its control in x and its
+    target in z, as one-bit masks, and parameter -1.
+
+    Parameters enter through slots: a slot is what a shift rule shifts as a whole. Its `frequencies` are those of the energy
+    as a function of the slot's angle: 1 for a single rotation, 1 and 2 for an excitation, whose generator has the eigenvalues
+    -1, 0, 1.
+    """
+
+    n_qubits: int
+    initial_state: int  # mask
+    kind: np.ndarray  # ROTATION or CNOT, shape: (n_gates,)
+    x: np.ndarray  # uint64, shape: (n_gates,)
+    z: np.ndarray  # uint64, shape: (n_gates,)
+    slot: np.ndarray  # -1 for CNOTs, shape: (n_gates,)
+    coefficient: np.ndarray  # of the slot's angle, shape: (n_gates,)
+    slot_parameter: np.ndarray  # shape: (n_slots,)
+    frequencies: int  # 1 or 2: how many
+    labels: tuple[str, ...]  # shape: (n_parameters,)
+    hf_parameters: np.ndarray  # radian, where the state is the Hartree-Fock determinant, shape: (n_parameters,)
+
+    @property
+    def n_parameters(self) -> int:
+        return len(self.labels)
+
+    def angles(self, parameters: np.ndarray) -> np.ndarray:
+        """Every gate's angle in radian, 0 for CNOTs, shape: (n_gates,)."""
+        return self.angles_of_slots(np.asarray(parameters, dtype=float)[self.slot_parameter])
+
+    def angles_of_slots(self, values: np.ndarray) -> np.ndarray:
+        """Every gate's angle from the slots' values, shape: (n_gates,)."""
+        if not len(values):
+            return np.zeros(len(self.slot))
+        return np.where(self.slot >= 0, self.coefficient * values[self.slot], 0.0)
+
+
+def uccsd_gates(ansatz: ExcitationSet, mapping: Mapping) -> Gates:
+    """Factorised UCCSD: exp(theta (T - T^dagger)) is a product of rotations, as an excitation's strings commute."""
+    rows = []
+    strings: dict[Any, Any] = {}
+    for slot, excitation in enumerate(ansatz.excitations):
+        if excitation not in strings:
+            strings[excitation] = excitation.generator(mapping)
+        generator = strings[excitation]
+        rows += [
+            (ROTATION, x, z, slot, 2.0 * c.real)
+            for x, z, c in zip(generator.x, generator.z, generator.coefficients, strict=True)
+        ]
+    return _gates(
+        rows, mapping.n_qubits, mapping.hartree_fock_state(), ansatz.parameter, 2, ansatz.labels, np.zeros(ansatz.n_parameters)
+    )  # fmt: skip
+
+
+def library_gates(name: str, reps: int, mapping: Mapping) -> Gates:
+    """EfficientSU2, RealAmplitudes or ExcitationPreserving from Qiskit's circuit library, with its default entanglement.
+
+    ExcitationPreserving starts from the Hartree-Fock determinant, the others from |0...0>.
+
+    Raises:
+        ValueError: the circuit holds a gate that is neither a rotation nor a CNOT.
+    """
+    from qiskit.circuit.library import efficient_su2, excitation_preserving, real_amplitudes
+
+    make = {"efficient_su2": efficient_su2, "real_amplitudes": real_amplitudes, "excitation_preserving": excitation_preserving}
+    circuit = make[name](mapping.n_qubits, reps=reps)
+    index = {parameter: k for k, parameter in enumerate(circuit.parameters)}
+    hf_state = mapping.hartree_fock_state()
+    rows: list[tuple[int, int, int, int, float]] = []
+    slots: list[int] = []
+    last_ry: dict[int, int] = {}
+    for instruction in circuit.data:
+        qubits = [circuit.find_bit(q).index for q in instruction.qubits]
+        gate = instruction.operation.name
+        if gate == "cx":
+            rows.append((CNOT, 1 << qubits[0], 1 << qubits[1], -1, 0.0))
+            continue
+        if gate not in ("rx", "ry", "rz", "rxx", "ryy", "rzz"):
+            raise ValueError(f"{name} holds a gate {gate!r}")
+        (angle,) = instruction.operation.params
+        (parameter,) = angle.parameters
+        scale = float(angle.gradient(parameter))
+        mask = sum(1 << q for q in qubits)
+        rows.append((ROTATION, mask if gate[1] in "xy" else 0, mask if gate[1] in "yz" else 0, len(slots), scale))
+        slots.append(index[parameter])
+        if gate == "ry":
+            last_ry[qubits[0]] = index[parameter]
+    hf_parameters = np.zeros(len(index))
+    initial = hf_state if name == "excitation_preserving" else 0
+    if initial == 0:  # the last layer's rotations by pi make the determinant out of |0...0>
+        for qubit, k in last_ry.items():
+            hf_parameters[k] = np.pi if hf_state >> qubit & 1 else 0.0
+    labels = tuple(str(p) for p in circuit.parameters)
+    return _gates(rows, mapping.n_qubits, initial, np.array(slots, dtype=np.int64), 1, labels, hf_parameters)
+
+
+def _gates(
+    rows: list[Any], n_qubits: int, initial: int, slot_parameter: np.ndarray, frequencies: int, labels: tuple[str, ...], hf: np.ndarray
+) -> Gates:
+    kind, x, z, slot, coefficient = zip(*rows, strict=True) if rows else ((), (), (), (), ())
+    return Gates(
+        n_qubits=n_qubits, initial_state=initial, kind=np.array(kind, np.int64), x=np.array(x, np.uint64),
+        z=np.array(z, np.uint64), slot=np.array(slot, np.int64), coefficient=np.array(coefficient, float),
+        slot_parameter=slot_parameter, frequencies=frequencies, labels=labels, hf_parameters=hf,
+    )  # fmt: skip
+
+
+def build_circuit(gates: Gates, angles: Any) -> Any:
+    """A Qiskit circuit of rx, ry, rz, h, s, sdg, x and cx.
+
+    Args:
+        gates: the ansatz.
+        angles: a number or a Qiskit Parameter for each gate, shape: (n_gates,).
+    """
+    from qiskit import QuantumCircuit
+
+    circuit = QuantumCircuit(gates.n_qubits)
+    for q in _bits(gates.initial_state):
+        circuit.x(q)
+    for kind, x, z, angle in zip(gates.kind.tolist(), gates.x.tolist(), gates.z.tolist(), angles, strict=True):
+        if kind == CNOT:
+            circuit.cx(x.bit_length() - 1, z.bit_length() - 1)
+        else:
+            _append_rotation(circuit, x, z, angle)
+    return circuit
+
+
+def _append_rotation(circuit: Any, x: int, z: int, angle: Any) -> None:
+    """exp(-i angle/2 P): every letter turned to Z, the parity gathered on the last qubit, turned there, and all undone."""
+    qubits = _bits(x | z)
+    if not qubits:
+        return  # a global phase
+    if len(qubits) == 1:
+        rotation = circuit.rz if not x else circuit.ry if z else circuit.rx
+        rotation(angle, qubits[0])
+        return
+    for q in _bits(x):
+        if z >> q & 1:
+            circuit.sdg(q)
+        circuit.h(q)
+    for control, target in zip(qubits, qubits[1:], strict=False):
+        circuit.cx(control, target)
+    circuit.rz(angle, qubits[-1])
+    for control, target in reversed(list(zip(qubits, qubits[1:], strict=False))):
+        circuit.cx(control, target)
+    for q in _bits(x):
+        circuit.h(q)
+        if z >> q & 1:
+            circuit.s(q)
+
+
+def _bits(mask: int) -> list[int]:
+    return [q for q in range(mask.bit_length()) if mask >> q & 1]

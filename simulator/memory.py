@@ -1,0 +1,81 @@
+"""Will it fit? Sizes in bytes, checked before anything is allocated."""
+
+from math import comb
+from pathlib import Path
+
+from simulator.errors import InputError
+
+MAX_PARAMETERS = 5_000
+"""Bound of a result event's size: each parameter has a label, an initial and a final value in one record."""
+
+MAX_FCI_DETERMINANTS = 1_000_000
+"""Largest determinant space in which FCI is run as a reference: about a minute on one core, 8 MB a vector."""
+
+MAX_AER_CHECK_QUBITS = 16
+"""Largest register on which a run's final parameters are evaluated on Aer as a check."""
+
+
+def available_bytes() -> int:
+    """Memory that this process may still take, in bytes: the lesser of the host's and the control group's."""
+    limits = [_host_available()]
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            limits.append(max(0, int(Path(limit).read_text()) - int(Path(used).read_text())))
+        except (OSError, ValueError):
+            continue  # no such control group, or "max"
+    return min(limits)
+
+
+def _host_available() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def check_memory(what: str, needed: int, remedy: str) -> None:
+    """Refuse what would not fit.
+
+    Args:
+        what: the thing to allocate, e.g. `statevector of 40 qubits`.
+        needed: bytes.
+        remedy: what the user can do instead.
+
+    Raises:
+        InputError: more is needed than available; names both numbers.
+    """
+    available = available_bytes()
+    if needed > available:
+        raise InputError(f"{what} needs {readable(needed)} of memory, {readable(available)} are available ({remedy})")
+
+
+def check_parameters(n_parameters: int, ansatz: str) -> None:
+    """Raises InputError when an ansatz has more than MAX_PARAMETERS parameters."""
+    if n_parameters > MAX_PARAMETERS:
+        raise InputError(
+            f"ansatz {ansatz} has {n_parameters} parameters here, at most {MAX_PARAMETERS} are allowed"
+            " (use a smaller active space or fewer reps)"
+        )
+
+
+def n_determinants(norb: int, nelec: tuple[int, int]) -> int:
+    """Determinants with the given numbers of alpha and beta electrons in `norb` orbitals."""
+    return comb(norb, nelec[0]) * comb(norb, nelec[1])
+
+
+def readable(size: int) -> str:
+    """Bytes for people, e.g. 16.0 GiB."""
+    value = float(size)
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB"):
+        if value < 1024 or unit == "PiB":
+            break
+        value /= 1024
+    return f"{value:.0f} bytes" if unit == "bytes" else f"{value:.1f} {unit}"

@@ -1,0 +1,346 @@
+"""The VQE loop: an ansatz on an engine, an optimizer over it, every iteration told, the end checked on Aer."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulator.ansatz import Gates, library_gates, uccsd_gates
+from simulator.engines import Engine
+from simulator.errors import RunFailed
+from simulator.excitations import ExcitationSet, n_excitations, uccsd
+from simulator.hamiltonian import Mapping, QubitHamiltonian
+from simulator.initial_point import initial_parameters, perturbed
+from simulator.integrals import Problem
+from simulator.memory import MAX_AER_CHECK_QUBITS, check_parameters
+from simulator.optimizers import OPTIMIZERS, Minimum, Objective, run_optimizer
+from simulator.references import Reference
+from simulator.stages import Stages
+
+if TYPE_CHECKING:
+    from simulator.spec import RunSpec
+
+ELECTRON_TOLERANCE = 1e-3
+SPIN_TOLERANCE = 0.05
+ENERGY_TOLERANCE = 1e-6
+"""Hartree: how far below the exact energy of its sector a believable energy may be."""
+ENGINE_TOLERANCE = 1e-8
+"""Hartree: how far our engine and Aer may be apart."""
+
+STATIONARY = 1e-7
+"""Gradient norm, hartree per radian, below which a start is a stationary point, which no gradient leaves."""
+
+SAME_IRREP = 0.5
+"""Share of the exact state in the Hartree-Fock irrep from which on symmetry screening keeps the exact state in reach."""
+
+_REMEMBERED_POINTS = 256
+
+
+@dataclass(frozen=True)
+class IterationRecord:
+    """One optimizer iteration; iteration 0 is the start."""
+
+    iteration: int
+    energy: float  # total, hartree
+    standard_error: float | None  # hartree; None where the energy is exact
+    gradient_norm: float | None  # hartree per radian; None for optimizers without gradients
+    evaluations: int  # of the energy, so far
+    gradient_evaluations: int  # so far
+    elapsed_seconds: float  # since the optimization began
+    parameters: np.ndarray  # radian, shape: (n_parameters,)
+    kind: str = "step"  # start or step
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What an optimization found, and whether its state is believable."""
+
+    energy: float  # total, hartree
+    standard_error: float | None  # hartree, shots only
+    parameters: np.ndarray  # radian, shape: (n_parameters,)
+    initial_parameters: np.ndarray  # radian, shape: (n_parameters,)
+    labels: tuple[str, ...]
+    converged: bool
+    reason: str
+    iterations: int
+    evaluations: int
+    gradient_evaluations: int
+    n_parameters: int
+    n_excitations: int | None
+    n_qubits: int
+    circuit_depth: int | None
+    two_qubit_gates: int | None
+    notes: tuple[str, ...]
+    aer_energy: float | None  # total, hartree, noiseless, at the final parameters
+    aer_reason: str | None  # why there is none
+    electron_number: float | None  # over the active space
+    s_squared: float | None
+    physical: bool | None
+    physical_reason: str | None  # what is wrong, or why it was not checked
+
+
+class _Stop(Exception):  # noqa: N818 - control flow: takes the optimizer's stack down when the run was asked to stop
+    pass
+
+
+def minimize(
+    spec: "RunSpec",
+    problem: Problem,
+    hamiltonian: QubitHamiltonian,
+    references: tuple[Reference, ...],
+    *,
+    observe: Callable[[IterationRecord], None],
+    should_stop: Callable[[], bool],
+    stages: Stages,
+) -> Solution:
+    """Run the VQE that `spec` describes.
+
+    Args:
+        spec: the run's specification.
+        problem: the active space's integrals.
+        hamiltonian: on qubits, with the mapping of `spec.mapper`.
+        references: the exact one decides whether symmetry screening is safe, the sector's minimum whether the energy is.
+        observe: called once an iteration, the start included.
+        should_stop: asked at every evaluation; True ends the run with reason "interrupted" and the best point so far.
+        stages: takes the times of ansatz, optimization and verification.
+
+    Raises:
+        InputError: what was asked does not fit (memory, number of parameters, initial vector, no GPU).
+        RunFailed: the energy is not a number, or the optimizer broke down.
+    """
+    with stages("ansatz"):
+        mapping = Mapping(spec.mapper, problem.norb, problem.nelec)
+        excitations, notes = _excitations(spec, problem, references)
+        gates = _gates(spec, problem, mapping, excitations)
+        engine = _engine(spec, problem, hamiltonian, mapping, excitations, gates)
+        hf_point = np.zeros(engine.n_parameters) if gates is None else gates.hf_parameters
+        mp2_point = None if excitations is None or spec.initial_point != "mp2" else mp2_parameters(problem, excitations)
+        start = initial_parameters(spec, engine.labels, hf_point, mp2_point)
+        if any(note.startswith("symmetry screening off") for note in notes) and spec.initial_point in ("mp2", "hf", "zeros"):
+            start = perturbed(start, spec.seed)
+    with stages("optimization"):
+        search = _Search(spec, engine, observe, should_stop)
+        minimum, start = search.run(start, notes)
+        energy, standard_error = search.at(minimum.parameters)
+    with stages("verification"):
+        verdict = _verify(spec, problem, hamiltonian, references, mapping, excitations, gates, engine, minimum.parameters, energy)
+    return Solution(
+        energy=energy, standard_error=standard_error, parameters=minimum.parameters, initial_parameters=start,
+        labels=engine.labels, converged=minimum.converged, reason=minimum.reason, iterations=search.iterations,
+        evaluations=search.evaluations, gradient_evaluations=search.gradient_evaluations,
+        n_parameters=engine.n_parameters, n_excitations=None if excitations is None else len(excitations.excitations),
+        n_qubits=hamiltonian.n_qubits, notes=tuple(notes), **verdict,
+    )  # fmt: skip
+
+
+def _excitations(
+    spec: "RunSpec", problem: Problem, references: tuple[Reference, ...]
+) -> tuple[ExcitationSet | None, list[str]]:
+    """UCCSD's excitations (None for other ansatze), and what the result should say about them."""
+    if spec.ansatz != "uccsd":
+        return None, []
+    notes: list[str] = []
+    weight = next((r.hf_irrep_weight for r in references if r.hf_irrep_weight is not None), None)
+    orbsym = problem.orbsym
+    if orbsym is None:
+        notes.append("symmetry screening off: the SCF converged without symmetry only")
+    elif weight is not None and weight < SAME_IRREP:
+        orbsym = None
+        how = "" if spec.initial_point in ("random", "vector") else ", start perturbed"
+        notes.append(f"symmetry screening off: HF and FCI irreps differ{how}")
+    elif weight is None and problem.group != "C1":
+        notes.append("symmetry screening on, without an exact state to compare irreps with")
+    bound = 64 * 5_000  # symmetry in D2h and spin ties leave a sixteenth at best; beyond this, counting is enough
+    if n_excitations(problem.norb, problem.nelec) > bound:
+        check_parameters(n_excitations(problem.norb, problem.nelec), spec.ansatz)
+    found = uccsd(problem.norb, problem.nelec, orbsym=orbsym, spin_tied=problem.is_closed_shell, reps=spec.reps)
+    check_parameters(found.n_parameters, spec.ansatz)
+    return found, notes
+
+
+def _gates(spec: "RunSpec", problem: Problem, mapping: Mapping, excitations: ExcitationSet | None) -> Gates | None:
+    """The circuit's gates, where something will run them."""
+    if excitations is None:
+        gates = library_gates(spec.ansatz, spec.reps, mapping)
+        check_parameters(gates.n_parameters, spec.ansatz)
+        return gates
+    if spec.engine == "sector":
+        return None  # the check makes them once the optimization is done
+    return uccsd_gates(excitations, mapping)
+
+
+def _engine(
+    spec: "RunSpec", problem: Problem, hamiltonian: QubitHamiltonian, mapping: Mapping,
+    excitations: ExcitationSet | None, gates: Gates | None,
+) -> Engine:  # fmt: skip
+    if spec.engine == "sector":
+        from simulator.sector import SectorEngine
+
+        assert excitations is not None  # check_engine: sector is for uccsd
+        return SectorEngine(problem, excitations)
+    assert gates is not None
+    if spec.engine == "statevector":
+        from simulator.statevector import StatevectorEngine
+
+        return StatevectorEngine(gates, hamiltonian, mapping)
+    from simulator.aer import AerEngine
+
+    return AerEngine(spec, gates, hamiltonian, mapping)
+
+
+def mp2_parameters(problem: Problem, excitations: ExcitationSet) -> np.ndarray:
+    """UCCSD's second-order amplitudes, shape (n_parameters,), radian."""
+    from simulator.sector import SectorEngine
+
+    return SectorEngine(problem, excitations).mp2_parameters()
+
+
+class _Search:
+    """The optimizer's view of an engine: counts, remembers the last points, tells iterations, stops when asked."""
+
+    def __init__(
+        self, spec: "RunSpec", engine: Engine, observe: Callable[[IterationRecord], None], should_stop: Callable[[], bool]
+    ) -> None:
+        self.spec, self.engine, self.observe, self.should_stop = spec, engine, observe, should_stop
+        self.evaluations = self.gradient_evaluations = self.iterations = 0
+        self.exact = spec.shots is None
+        self._points: OrderedDict[bytes, tuple[float, float | None, float | None]] = OrderedDict()
+        self._best: tuple[float, np.ndarray] | None = None
+        self._began = time.perf_counter()
+
+    def run(self, start: np.ndarray, notes: list[str]) -> tuple[Minimum, np.ndarray]:
+        """The minimum, and the start (moved, with a note, where it was a stationary point that no gradient leaves)."""
+        info = OPTIMIZERS[self.spec.optimizer]
+        if info.uses_gradient and self.exact and len(start):
+            self.energy_and_gradient(start)
+            norm = self._points[start.tobytes()][2]
+            if norm is not None and norm < STATIONARY and self.spec.initial_point in ("mp2", "hf", "zeros"):
+                start = perturbed(start, self.spec.seed)
+                notes.append(f"start perturbed: initial point {self.spec.initial_point} is a stationary point")
+        try:
+            self._tell(start, "start")
+            if not len(start):
+                return Minimum(start, True, "converged: the ansatz has no parameters"), start
+            objective = Objective(self.energy, self.energy_and_gradient, self._step)
+            minimum = run_optimizer(
+                self.spec.optimizer, self.spec.options, objective, start, max_iterations=self.spec.max_iterations,
+                tolerance=self.spec.tolerance, seed=self.spec.seed,
+            )  # fmt: skip
+        except _Stop:
+            best = start if self._best is None else self._best[1]
+            return Minimum(best, False, "interrupted"), start
+        except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
+            raise RunFailed(f"optimizer {self.spec.optimizer} broke down after {self.iterations} iterations: {error}") from error
+        return minimum, start
+
+    def energy(self, x: np.ndarray) -> float:
+        self._check_stop()
+        x = np.asarray(x, dtype=float)
+        energy, error = self.engine.energy(x)
+        self.evaluations += 1
+        self._remember(x, energy, error, None)
+        return energy
+
+    def energy_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        self._check_stop()
+        x = np.asarray(x, dtype=float)
+        energy, gradient = self.engine.energy_and_gradient(x)
+        self.evaluations += 1
+        self.gradient_evaluations += 1
+        norm = float(np.linalg.norm(gradient))
+        if not np.isfinite(norm):
+            raise RunFailed(f"the gradient is not a number after {self.evaluations} evaluations")
+        self._remember(x, energy, getattr(self.engine, "last_standard_error", None), norm)
+        return energy, gradient
+
+    def at(self, x: np.ndarray) -> tuple[float, float | None]:
+        """Energy (hartree) and standard error at a point, remembered or evaluated."""
+        if x.tobytes() not in self._points:
+            energy, error = self.engine.energy(x)
+            self.evaluations += 1
+            self._remember(x, energy, error, None)
+        return self._points[x.tobytes()][:2]
+
+    def _step(self, x: np.ndarray) -> None:
+        self.iterations += 1
+        self._tell(x, "step")
+        self._check_stop()
+
+    def _tell(self, x: np.ndarray, kind: str) -> None:
+        energy, error = self.at(x)
+        if self._best is None or not self.exact or energy < self._best[0]:
+            self._best = (energy, x.copy())
+        self.observe(
+            IterationRecord(
+                self.iterations, energy, error, self._points[x.tobytes()][2], self.evaluations, self.gradient_evaluations,
+                time.perf_counter() - self._began, x.copy(), kind,
+            )  # fmt: skip
+        )
+
+    def _remember(self, x: np.ndarray, energy: float, error: float | None, gradient_norm: float | None) -> None:
+        if not np.isfinite(energy):
+            raise RunFailed(f"the energy is not a number after {self.evaluations} evaluations")
+        self._points[x.tobytes()] = (energy, error, gradient_norm)
+        if len(self._points) > _REMEMBERED_POINTS:
+            self._points.popitem(last=False)
+
+    def _check_stop(self) -> None:
+        if self.should_stop():
+            raise _Stop
+
+
+def _verify(
+    spec: "RunSpec", problem: Problem, hamiltonian: QubitHamiltonian, references: tuple[Reference, ...], mapping: Mapping,
+    excitations: ExcitationSet | None, gates: Gates | None, engine: Engine, parameters: np.ndarray, energy: float,
+) -> dict[str, object]:  # fmt: skip
+    """The final state's electrons, spin and energy on Aer, and what they say about `physical`."""
+    found: dict[str, object] = dict.fromkeys(("aer_energy", "aer_reason", "circuit_depth", "two_qubit_gates"))
+    wrong: list[str] = []
+    unchecked: list[str] = []
+    if hamiltonian.n_qubits > MAX_AER_CHECK_QUBITS:
+        found["aer_reason"] = f"{hamiltonian.n_qubits} qubits, checked on Aer up to {MAX_AER_CHECK_QUBITS}"
+        unchecked.append(str(found["aer_reason"]))
+        n, spin = engine.n_electrons_and_spin(parameters)
+    else:
+        from simulator.aer import evaluate
+
+        if gates is None:
+            assert excitations is not None
+            gates = uccsd_gates(excitations, mapping)
+        check = evaluate(gates, parameters, hamiltonian, mapping)
+        found |= {"aer_energy": check.energy, "circuit_depth": check.depth, "two_qubit_gates": check.two_qubit_gates}
+        if engine.name == "sector":
+            n, spin = engine.n_electrons_and_spin(parameters)
+        else:
+            n, spin = check.n_electrons, check.s_squared
+        ours: float | None = energy
+        if engine.name == "aer":
+            from simulator.statevector import StatevectorEngine
+
+            ours = StatevectorEngine(gates, hamiltonian, mapping).energy(parameters)[0]
+        if abs(ours - check.energy) > ENGINE_TOLERANCE:
+            wrong.append(f"our engine and Aer differ by {abs(ours - check.energy):.1e} hartree")
+        if engine.name == "aer" and spec.shots is None and spec.noise is None and spec.precision == "double":
+            if abs(energy - check.energy) > ENGINE_TOLERANCE:
+                wrong.append(f"Aer by method {spec.aer_method} differs by {abs(energy - check.energy):.1e} hartree")
+    found |= {"electron_number": n, "s_squared": spin}
+    if abs(n - sum(problem.nelec)) > ELECTRON_TOLERANCE:
+        wrong.append(f"{n:.4f} electrons instead of {sum(problem.nelec)}")
+    if abs(spin - problem.spin_squared) > SPIN_TOLERANCE:
+        wrong.append(f"<S^2> is {spin:.4f} instead of {problem.spin_squared:g}")
+    exact = next((r for r in references if r.name == "sector_minimum"), None)
+    sampled = [name for name, value in (("shots", spec.shots), ("noise", spec.noise)) if value is not None]
+    if spec.precision == "single":
+        sampled.append("single precision")
+    if sampled:
+        unchecked.append(f"{' and '.join(sampled)}: the energy is an estimate")
+    elif exact is None or exact.energy is None:
+        unchecked.append("no exact energy: " + (exact.reason or "" if exact else "not computed"))
+    elif energy < exact.energy - ENERGY_TOLERANCE:
+        wrong.append(f"energy {exact.energy - energy:.1e} hartree below the exact energy of its sector")
+    physical = None if sampled else False if wrong else None if unchecked else True
+    found |= {"physical": physical, "physical_reason": "; ".join([] if physical else wrong + unchecked) or None}
+    return found
