@@ -122,7 +122,11 @@ def _same(written: Any, known: Any) -> bool:
 
 def _bare(avro: Any) -> Any:
     if isinstance(avro, dict):
-        kept = {k: v for k, v in avro.items() if k in ("type", "name", "fields", "items", "values", "symbols", "logicalType")}
+        kept = {
+            k: v
+            for k, v in avro.items()
+            if k in ("type", "name", "fields", "items", "values", "symbols", "logicalType")
+        }
         if "name" in kept:
             kept["name"] = kept["name"].rsplit(".", 1)[-1]
         if kept.keys() == {"type"}:
@@ -209,11 +213,15 @@ def rows_of(table: Table, source: Source, events: pa.Table) -> pa.Table:
                 return _cast(found if parents is None else found.take(parents), type_)
             case Item(at):
                 if items is None:
-                    raise KeyError(f"table {table.name}: column {column.name} is of an element, {source.topic} is not exploded")
+                    raise KeyError(
+                        f"table {table.name}: column {column.name} is of an element, {source.topic} is not exploded"
+                    )
                 return _cast(_field(items, at), type_)
             case Position():
                 if positions is None:
-                    raise KeyError(f"table {table.name}: column {column.name} is a position, {source.topic} is not exploded")
+                    raise KeyError(
+                        f"table {table.name}: column {column.name} is a position, {source.topic} is not exploded"
+                    )
                 return _cast(positions, type_)
             case Constant(value):
                 return pa.repeat(pa.scalar(value, type=type_), n_rows)
@@ -231,7 +239,9 @@ def _value(events: pa.Table, at: str) -> pa.Array:
     if name not in events.column_names:
         raise KeyError(f"events have no field {at}")
     column = events[name]
-    array = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks) if column.num_chunks else None
+    array = (
+        column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks) if column.num_chunks else None
+    )
     if array is None:
         array = pa.array([], type=column.type)
     return _field(array, rest) if rest else array
@@ -279,7 +289,7 @@ class Pending:
         self.parts.append(rows.append_column(_PRIORITY[1], pa.repeat(pa.scalar(object_index, pa.int32()), n)))
 
     def take(self) -> pa.Table:
-        """All rows in order of priority: highest major version, earliest recorded_at, first listed; then none are left."""
+        """All rows by priority: highest major version, earliest recorded_at, first listed. None are left then."""
         rows = pa.concat_tables(self.parts)
         self.parts, self.nbytes = [], 0
         order = pc.sort_indices(

@@ -18,18 +18,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import uuid_utils
-from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, GreaterThanOrEqual, In, LessThanOrEqual
+from pyiceberg.expressions import BooleanExpression
 from pyiceberg.manifest import DataFile
 
 import simulator
 from simulator.errors import StorageError
 from spark_jobs import arrow_builder as builder
-from spark_jobs import quality
+from spark_jobs import filters, quality
 from spark_jobs import tables as declared
 from spark_jobs.lock import WAIT_SECONDS, warehouse_lock
 from spark_jobs.quality import Issue
 from spark_jobs.raw import RawObject, RawStore, content_etag, store_of
-from spark_jobs.tables import DATA_TABLES, ISSUES, LEDGER, TABLES, Table
+from spark_jobs.tables import ISSUES, LEDGER, TABLES, Table
 from spark_jobs.warehouse import SMALL_FILES_BEFORE_MERGE, TAG_PREFIX, Location, Warehouse
 
 FLUSH_BYTES = 128 << 20
@@ -325,9 +325,9 @@ class _Batch:
     def _days_of(self, table: Table) -> BooleanExpression:
         """Rows of the days that this batch adds to."""
         if table.partition is None or table.name not in self.days:
-            return AlwaysTrue()
+            return filters.EVERYTHING
         first, last = self.days[table.name]
-        return And(GreaterThanOrEqual(table.partition, first.isoformat()), LessThanOrEqual(table.partition, last.isoformat()))
+        return filters.between(table.partition, first, last)
 
     def _append_issues(self) -> None:
         """Issues of this batch, and of what became late since the batch before it."""
@@ -352,7 +352,7 @@ class _Batch:
         rows = pa.Table.from_pylist(self.entries, schema=builder.arrow_schema(table))
         self.rows[table.name] = rows.num_rows
         if self.retried:
-            retried = And(In("source_path", self.retried), In("status", ["rejected"]))
+            retried = filters.both(filters.among("source_path", self.retried), filters.equal("status", "rejected"))
             self.warehouse.replace_rows(table, rows, retried, self.batch_id)
             return
         self.files[table.name] = self.warehouse.write(table, rows)
@@ -364,9 +364,9 @@ def _where_keys(table: Table, rows: pa.Table) -> BooleanExpression:
     first = table.key[0]
     if table.by_run:
         span = pc.min_max(rows[first]).as_py()
-        return And(GreaterThanOrEqual(first, span["min"]), LessThanOrEqual(first, span["max"]))
+        return filters.between(first, span["min"], span["max"])
     ids = pc.unique(rows[first]).to_pylist()
-    return In(first, ids) if len(ids) <= _MAX_IN else AlwaysTrue()
+    return filters.among(first, ids) if len(ids) <= _MAX_IN else filters.EVERYTHING
 
 
 def _as_declared(rows: pa.Table, table: Table, columns: Sequence[str]) -> pa.Table:

@@ -47,7 +47,11 @@ def warehouse_lock(warehouse: Path, wait_seconds: float = WAIT_SECONDS) -> Itera
                 time.sleep(_POLL_SECONDS)
         handle.seek(0)
         handle.truncate()
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+        holder = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
         handle.write(json.dumps(holder))
         handle.flush()
         yield

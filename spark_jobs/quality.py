@@ -6,17 +6,18 @@ is a promise that can be late: records that `vqe_result` promised, a result of a
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThan, GreaterThanOrEqual, In, LessThanOrEqual
+from pyiceberg.expressions import BooleanExpression
 
 from simulator.errors import StorageError
 from spark_jobs import arrow_builder as builder
+from spark_jobs import filters
 from spark_jobs import tables as declared
 from spark_jobs.tables import Table
 from spark_jobs.warehouse import Warehouse
@@ -91,7 +92,7 @@ def audit_finite(table: Table, rows: pa.Table, source_path: str) -> None:
             at = index if row is None else row[index].as_py()
             key = ", ".join(f"{k} {rows[k][at].as_py()}" for k in table.key)
             raise AuditFailed(
-                f"batch not published: {source_path}: {column.name} of {table.name} ({key}) is {values[index].as_py()}; "
+                f"batch not published: {source_path}: {column.name} of {table.name} ({key}) is {values[index]}; "
                 "move the object out of raw/ or mend it, then build again"
             )
 
@@ -125,7 +126,9 @@ def other_values(table: Table, again: pa.Table, first: pa.Table, limit: int = 10
     issues = []
     for i, columns in builder.differing(again, first, table.comparable())[:limit]:
         key = {k: again[k][i].as_py() for k in table.key}
-        told = "; ".join(f"{c}: kept {_short(first[c][i].as_py())}, came {_short(again[c][i].as_py())}" for c in columns[:5])
+        told = "; ".join(
+            f"{c}: kept {_short(first[c][i].as_py())}, came {_short(again[c][i].as_py())}" for c in columns[:5]
+        )
         issues.append(Issue("key_with_other_values", table.name, key, told))
     return issues
 
@@ -139,7 +142,7 @@ def late_records(warehouse: Warehouse, since: datetime | None, until: datetime) 
     results = warehouse.scan(
         declared.VQE_RESULTS,
         ("run_id", "hamiltonian_id", "promised_iterations", "promised_system_metrics", "promised_hamiltonian_terms"),
-        _between("recorded_at", since, until),
+        filters.after("recorded_at", since, until),
     )
     if results.num_rows == 0:
         return []
@@ -147,7 +150,9 @@ def late_records(warehouse: Warehouse, since: datetime | None, until: datetime) 
     iterations = _count_by(warehouse, declared.VQE_ITERATIONS, "run_id", _range(run_ids))
     samples = _count_by(warehouse, declared.SYSTEM_METRICS, "run_id", _range(run_ids))
     hamiltonian_ids = pc.unique(results["hamiltonian_id"].drop_null())
-    terms = _count_by(warehouse, declared.HAMILTONIANS, "hamiltonian_id", _among("hamiltonian_id", hamiltonian_ids.to_pylist()))
+    terms = _count_by(
+        warehouse, declared.HAMILTONIANS, "hamiltonian_id", filters.among("hamiltonian_id", hamiltonian_ids.to_pylist())
+    )
     issues = []
     for row in results.to_pylist():
         found = {
@@ -156,7 +161,11 @@ def late_records(warehouse: Warehouse, since: datetime | None, until: datetime) 
             "hamiltonians": (terms.get(row["hamiltonian_id"], 0), row["promised_hamiltonian_terms"]),
         }
         for table, (there, promised) in found.items():
-            if promised is not None and there != promised and not (table == "hamiltonians" and row["hamiltonian_id"] is None):
+            if (
+                promised is not None
+                and there != promised
+                and not (table == "hamiltonians" and row["hamiltonian_id"] is None)
+            ):
                 detail = f"the result promised {promised} rows, {table} has {there}"
                 issues.append(Issue("missing_records", table, {"run_id": row["run_id"]}, detail))
     return issues
@@ -165,11 +174,17 @@ def late_records(warehouse: Warehouse, since: datetime | None, until: datetime) 
 def runs_without_result(warehouse: Warehouse, since: datetime | None, until: datetime) -> list[Issue]:
     """Runs whose first iteration was recorded in that time and that have no result."""
     began = warehouse.scan(
-        declared.VQE_ITERATIONS, ("run_id", "recorded_at"), And(EqualTo("iteration", 0), _between("recorded_at", since, until))
+        declared.VQE_ITERATIONS,
+        ("run_id", "recorded_at"),
+        filters.both(filters.equal("iteration", 0), filters.after("recorded_at", since, until)),
     )
     if began.num_rows == 0:
         return []
-    ended = set(warehouse.scan(declared.VQE_RESULTS, ("run_id",), _range(began["run_id"].combine_chunks()))["run_id"].to_pylist())
+    ended = set(
+        warehouse.scan(declared.VQE_RESULTS, ("run_id",), _range(began["run_id"].combine_chunks()))[
+            "run_id"
+        ].to_pylist()
+    )
     return [
         Issue(
             "run_without_result",
@@ -190,18 +205,9 @@ def _count_by(warehouse: Warehouse, table: Table, column: str, where: BooleanExp
     return counts
 
 
-def _between(column: str, since: datetime | None, until: datetime) -> BooleanExpression:
-    upper = LessThanOrEqual(column, until.astimezone(UTC).isoformat())
-    return upper if since is None else And(GreaterThan(column, since.astimezone(UTC).isoformat()), upper)
-
-
 def _range(run_ids: pa.Array) -> BooleanExpression:
     span = pc.min_max(run_ids).as_py()
-    return And(GreaterThanOrEqual("run_id", span["min"]), LessThanOrEqual("run_id", span["max"]))
-
-
-def _among(column: str, values: Sequence[str]) -> BooleanExpression:
-    return In(column, values)
+    return filters.between("run_id", span["min"], span["max"])
 
 
 def _short(value: Any) -> str:

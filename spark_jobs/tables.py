@@ -402,7 +402,9 @@ PROCESSING_METADATA = Table(
     key=("source_path", "etag"),
     columns=(
         Column("source_path", "string", required=True, doc="Path from the store's root, e.g. raw/vqe_run_v1/..."),
-        Column("etag", "string", required=True, doc="MD5 of the content, in hex, as S3 gives it for an object in one part."),
+        Column(
+            "etag", "string", required=True, doc="MD5 of the content, in hex, as S3 gives it for an object in one part."
+        ),
         Column("batch_id", "string", required=True, doc="The batch: a UUIDv7, ordered by time."),
         Column("status", "string", required=True, doc="loaded, or rejected: no row of the object was taken."),
         Column("error", "string", doc="Why the object was rejected."),
@@ -426,10 +428,17 @@ ISSUES = Table(
     doc="What the checks found: a promise of the data that does not hold.",
     key=("issue_id",),
     columns=(
-        Column("issue_id", "string", required=True, doc="SHA-256 of check, table and key, in hex: found again, it is one row."),
+        Column(
+            "issue_id",
+            "string",
+            required=True,
+            doc="SHA-256 of check, table and key, in hex: found again, it is one row.",
+        ),
         Column("found_at", "timestamptz", required=True, doc="When it was first found, UTC."),
         Column("batch_id", "string", required=True, doc="The batch that found it."),
-        Column("check_name", "string", required=True, doc="missing_records, run_without_result, key_with_other_values."),
+        Column(
+            "check_name", "string", required=True, doc="missing_records, run_without_result, key_with_other_values."
+        ),
         Column("table_name", "string", required=True, doc="The table that the issue is about."),
         Column("row_key", "string", required=True, doc="Key of the row or run, as JSON."),
         Column("detail", "string", required=True, doc="What was expected and what was found."),
@@ -523,7 +532,12 @@ def iceberg_type(name: str, ids: Iterator[int]) -> "IcebergType":
 
 def iceberg_partition(table: Table) -> "PartitionSpec":
     """The partition: the day of a timestamp, or none."""
-    from pyiceberg.partitioning import PARTITION_FIELD_ID_START, UNPARTITIONED_PARTITION_SPEC, PartitionField, PartitionSpec
+    from pyiceberg.partitioning import (
+        PARTITION_FIELD_ID_START,
+        UNPARTITIONED_PARTITION_SPEC,
+        PartitionField,
+        PartitionSpec,
+    )
     from pyiceberg.transforms import DayTransform
 
     if table.partition is None:
@@ -539,7 +553,9 @@ def iceberg_sort(table: Table) -> "SortOrder":
     from pyiceberg.transforms import IdentityTransform
 
     schema = iceberg_schema(table)
-    return SortOrder(*(SortField(schema.find_field(name).field_id, transform=IdentityTransform()) for name in table.sort))
+    return SortOrder(
+        *(SortField(schema.find_field(name).field_id, transform=IdentityTransform()) for name in table.sort)
+    )
 
 
 # --- what the declarations mean to a reader ------------------------------------------------------------------------

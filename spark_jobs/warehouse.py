@@ -16,12 +16,13 @@ from typing import Any
 import pyarrow as pa
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.expressions import AlwaysTrue, BooleanExpression
+from pyiceberg.expressions import BooleanExpression
 from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import ArrowScan, _dataframe_to_data_files
 from pyiceberg.manifest import DataFile
-from pyiceberg.table import FileScanTask
+from pyiceberg.table import FileScanTask, Transaction
 from pyiceberg.table import Table as IcebergTable
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
@@ -29,6 +30,7 @@ from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
 from simulator.errors import InputError, StorageError
 from spark_jobs import tables as declared
 from spark_jobs.arrow_builder import arrow_schema, sorted_rows
+from spark_jobs.filters import EVERYTHING
 from spark_jobs.tables import LEDGER, NAMESPACE, TABLES, Table
 
 CATALOG_NAME = "vqe"
@@ -50,7 +52,12 @@ PROPERTIES = {
     "commit.retry.num-retries": "10",  # three writers on Postgres lost one commit in 45 with the default four
 }
 
-on_commit: Callable[[str], None] = lambda what: None  # noqa: E731
+
+def _nothing(what: str) -> None:
+    pass
+
+
+on_commit: Callable[[str], None] = _nothing
 """Called after each commit with what was committed. A test's place to kill the process between any two."""
 
 
@@ -83,7 +90,9 @@ class Location:
     @property
     def exists(self) -> bool:
         """Whether a catalog is there; only a file can be missing."""
-        return not self.catalog_uri.startswith("sqlite:///") or Path(self.catalog_uri.removeprefix("sqlite:///")).is_file()
+        return (
+            not self.catalog_uri.startswith("sqlite:///") or Path(self.catalog_uri.removeprefix("sqlite:///")).is_file()
+        )
 
 
 def quiet_pyiceberg() -> None:
@@ -124,7 +133,9 @@ class Warehouse:
         """
         location = Location.of(data_dir)
         if not location.exists:
-            raise InputError(f"{location.data_dir} has no tables: make a run in it, or build them with `vqe tables build`")
+            raise InputError(
+                f"{location.data_dir} has no tables: make a run in it, or build them with `vqe tables build`"
+            )
         warehouse = cls(location, tables)
         try:
             for table in warehouse.tables:
@@ -143,8 +154,8 @@ class Warehouse:
                 self._loaded[table.name] = self.catalog.load_table(table.identifier)
             except FileNotFoundError as e:
                 raise StorageError(
-                    f"table {table.name}: its files are not where the catalog says ({e.filename or e}); Iceberg's paths are "
-                    "absolute, so after moving a data dir delete its warehouse/ and run `vqe tables build`"
+                    f"table {table.name}: its files are not where the catalog says ({e.filename or e}); Iceberg's paths "
+                    "are absolute, so after moving a data dir delete its warehouse/ and run `vqe tables build`"
                 ) from e
         return self._loaded[table.name]
 
@@ -189,19 +200,23 @@ class Warehouse:
         with found.update_schema() as update:
             for column in missing:
                 if column.required:
-                    raise InputError(f"table {table.name}: {column.name} was added later and cannot be required: old rows have none")
+                    raise InputError(
+                        f"table {table.name}: {column.name} was added later and cannot be required: old rows have none"
+                    )
                 update.add_column(column.name, declared.iceberg_type(column.type, count(1)), doc=table.doc_of(column))
         on_commit(f"evolve {table.name}")
 
     # --- reading ---
 
     def scan(
-        self, table: Table, columns: Sequence[str], where: BooleanExpression = AlwaysTrue(), tag: str | None = None
+        self, table: Table, columns: Sequence[str], where: BooleanExpression = EVERYTHING, tag: str | None = None
     ) -> pa.Table:
         """Rows of a table, in memory."""
         return self._scan(table, columns, where, tag).to_arrow()
 
-    def scan_batches(self, table: Table, columns: Sequence[str], where: BooleanExpression = AlwaysTrue()) -> pa.RecordBatchReader:
+    def scan_batches(
+        self, table: Table, columns: Sequence[str], where: BooleanExpression = EVERYTHING
+    ) -> pa.RecordBatchReader:
         """Rows of a table, batch by batch."""
         return self._scan(table, columns, where, None).to_arrow_batch_reader()
 
@@ -245,7 +260,7 @@ class Warehouse:
         """Commits data files; those in `merged` leave, their rows stand in `files`."""
         found = self.load(table)
         properties = {} if batch_id is None else {"vqe.batch-id": batch_id}
-        transaction = found.transaction()
+        transaction = _Transaction(found)
         update = transaction.update_snapshot(snapshot_properties=properties)
         with update.overwrite() if merged else update.merge_append() as snapshot:
             for file in merged:
@@ -258,14 +273,14 @@ class Warehouse:
     def replace_rows(self, table: Table, rows: pa.Table, where: BooleanExpression, batch_id: str) -> None:
         """Commits rows in place of those that `where` names. For the ledger only: a rejected object that now loads."""
         found = self.load(table)
-        transaction = found.transaction()
+        transaction = _Transaction(found)
         transaction.overwrite(rows, overwrite_filter=where, snapshot_properties={"vqe.batch-id": batch_id})
         transaction.commit_transaction()
         on_commit(f"append {table.name}")
 
     # --- small files ---
 
-    def small_files(self, table: Table, where: BooleanExpression = AlwaysTrue()) -> list[FileScanTask]:
+    def small_files(self, table: Table, where: BooleanExpression = EVERYTHING) -> list[FileScanTask]:
         """Small files of the partition that has most of them, smallest first, no more than a merge takes."""
         found = self.load(table)
         snapshot = found.current_snapshot()
@@ -279,7 +294,9 @@ class Warehouse:
             return []
         taken: list[FileScanTask] = []
         budget = MERGE_AT_MOST_BYTES
-        for task in sorted(max(partitions.values(), key=len), key=lambda t: t.file.file_size_in_bytes):
+        for task in sorted(
+            max(partitions.values(), key=lambda tasks: len(tasks)), key=lambda t: t.file.file_size_in_bytes
+        ):
             budget -= task.file.file_size_in_bytes
             if budget < 0:
                 break
@@ -290,8 +307,8 @@ class Warehouse:
         """All rows of some data files, in the table's current schema."""
         found = self.load(table)
         # their own filter must not drop rows: the files leave the table
-        whole = [FileScanTask(t.file, residual=AlwaysTrue()) for t in tasks]
-        rows = ArrowScan(found.metadata, found.io, found.schema(), AlwaysTrue()).to_table(whole)
+        whole = [FileScanTask(t.file, residual=EVERYTHING) for t in tasks]
+        rows = ArrowScan(found.metadata, found.io, found.schema(), EVERYTHING).to_table(whole)
         wanted = arrow_schema(table)
         return pa.Table.from_arrays([rows[n].cast(wanted.field(n).type) for n in wanted.names], schema=wanted)
 
@@ -302,7 +319,7 @@ class Warehouse:
         found = self.load(table)
         current = found.metadata.current_snapshot_id
         assert current is not None, f"table {table.name} has no snapshot"
-        transaction = found.transaction()
+        transaction = _Transaction(found)
         tags = sorted({*tags_of(found), tag})
         manage = ManageSnapshots(transaction).create_tag(current, tag)
         for old in tags[:-MAX_TAGS]:
@@ -330,6 +347,23 @@ class Warehouse:
         for table in lacking:
             self.tag(table, tag)
         return [t.name for t in lacking]
+
+
+class _Transaction(Transaction):
+    """A transaction that works out its metadata once a change.
+
+    pyiceberg makes a deep copy of all metadata at every look at it, 15 looks a commit: at 30 tags that was two thirds
+    of a commit's time.
+    """
+
+    _seen: tuple[object, object, TableMetadata] | None = None
+
+    @property
+    def table_metadata(self) -> TableMetadata:
+        base, updates = self._table.metadata, self._updates
+        if self._seen is None or self._seen[0] is not base or self._seen[1] is not updates:
+            self._seen = (base, updates, super().table_metadata)
+        return self._seen[2]
 
 
 def tags_of(found: IcebergTable) -> list[str]:
@@ -409,6 +443,6 @@ def _s3_properties() -> dict[str, str]:
     return {key: os.environ[name] for key, name in names.items() if os.environ.get(name)}
 
 
-def data_files(found: IcebergTable, where: BooleanExpression = AlwaysTrue()) -> Iterator[FileScanTask]:
+def data_files(found: IcebergTable, where: BooleanExpression = EVERYTHING) -> Iterator[FileScanTask]:
     """Data files of the current snapshot."""
     yield from found.scan(row_filter=where).plan_files()

@@ -1,0 +1,287 @@
+"""SQL over the tables: Spark SQL in, DuckDB underneath, nothing written and nothing read but the warehouse's files.
+
+A query sees one batch: that of the newest tag, or of `as_of`. Tables are DuckDB views on the Parquet files of the
+tag's snapshot, so that DuckDB reads only the columns and row groups that it needs; a column that a file does not have
+yet is null. Names tell columns apart: we never rename one. A warehouse in S3 is read through pyiceberg instead, into memory:
+DuckDB would have to download an extension.
+"""
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import duckdb
+import pyarrow as pa
+import sqlglot
+from pyiceberg.types import IcebergType, ListType, MapType, PrimitiveType
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from simulator.errors import InputError
+from spark_jobs.tables import NAMESPACE, TABLES, Table
+from spark_jobs.warehouse import TAG_PREFIX, Warehouse
+
+VIEWS = ("run_summary", "convergence", "stage_times", "accuracy_by_ansatz", "repeats")
+"""Views in `spark_jobs/sql/<name>.sql`, Spark SQL; a view uses tables and views before it."""
+
+MEMORY_LIMIT = "2GB"
+"""DuckDB spills to a temporary folder beyond it."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Rows of a query."""
+
+    rows: pa.Table
+    as_of: str | None  # the tag that was read
+
+
+def query(
+    data_dir: str | Path, sql: str, *, as_of: str | None = None, tables: Sequence[Table] = TABLES, views: bool = True
+) -> Answer:
+    """Answers a query: SELECT, WITH, SHOW TABLES or DESCRIBE, in Spark's SQL.
+
+    Args:
+        data_dir: the data dir.
+        sql: one statement; tables are named `vqe_results` or `vqe.vqe_results`.
+        as_of: a tag, a batch id, or the beginning of one.
+
+    Raises:
+        InputError: the SQL is wrong, writes, or names what is not there.
+    """
+    statement = parse(sql)
+    with Warehouse.read(data_dir, tables) as warehouse:
+        tag = resolve_tag(warehouse, as_of)
+        known = {t.name: t for t in warehouse.tables}
+        shown = [*known, *(VIEWS if views else ())]
+        if isinstance(statement, exp.Show):
+            return Answer(_listing(known, views), tag)
+        described = statement.this if isinstance(statement, exp.Describe) else None
+        wanted = _names(statement, shown)
+        with duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"}) as connection:
+            connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
+            connection.execute("SET TimeZone = 'UTC'")
+            _register(connection, warehouse, tag, wanted)
+            for command in _fences(warehouse):
+                connection.execute(command)
+            target = exp.Select().select("*").from_(described) if described is not None else statement
+            text = _named(target).sql(dialect="duckdb")
+            try:
+                if described is not None:
+                    return Answer(_describe(connection, text, known.get(_bare(described))), tag)
+                found = connection.sql(text)
+                if found is None:
+                    raise InputError(
+                        "the statement returns no rows: vqe sql answers SELECT, WITH, SHOW TABLES and DESCRIBE"
+                    )
+                return Answer(_as_spark(found.to_arrow_table()), tag)
+            except duckdb.Error as e:
+                raise InputError(_one_line(e)) from e
+
+
+def parse(sql: str) -> exp.Expression:
+    """The one statement of a text, if it only reads.
+
+    Raises:
+        InputError: it is no Spark SQL, several statements, or it writes.
+    """
+    if re.fullmatch(r"\s*show\s+tables\s*;?\s*", sql, re.IGNORECASE):
+        return exp.Show(name="TABLES")
+    try:
+        statements = [s for s in sqlglot.parse(sql, read="spark") if s is not None]
+    except SqlglotError as e:
+        raise InputError(f"SQL error: {_parse_error(e)}") from e
+    if len(statements) != 1:
+        raise InputError(f"one statement at a time, not {len(statements)}")
+    statement = statements[0]
+    reads = isinstance(statement, exp.Query | exp.Describe)
+    writes = (exp.Insert, exp.Update, exp.Delete, exp.Create, exp.Drop, exp.Alter, exp.Merge, exp.Into, exp.Copy)
+    if not reads or statement.find(*writes):
+        kind = sql.strip().split(None, 1)[0].upper() if sql.strip() else "nothing"
+        raise InputError(f"vqe sql only reads: SELECT, WITH, SHOW TABLES or DESCRIBE, not {kind}")
+    return statement
+
+
+def resolve_tag(warehouse: Warehouse, as_of: str | None) -> str | None:
+    """The tag to read: the newest published, or the one that `as_of` names in full, as a batch id or by its beginning.
+
+    Raises:
+        InputError: none or several begin so.
+    """
+    tags = warehouse.published()
+    if as_of is None:
+        return tags[-1] if tags else None
+    wanted = as_of if as_of.startswith(TAG_PREFIX) else TAG_PREFIX + as_of
+    found = [t for t in tags if t == wanted] or [t for t in tags if t.startswith(wanted)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise InputError(f"no batch {as_of} (kept: {len(tags)}, newest {', '.join(reversed(tags[-3:])) or 'none'})")
+    raise InputError(f"{as_of} begins {len(found)} batches: {', '.join(found[:3])}, ...")
+
+
+@cache
+def view_sql(name: str) -> str:
+    """A view's SELECT, in Spark SQL."""
+    return (files("spark_jobs") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def _names(statement: exp.Expression, shown: Sequence[str]) -> list[str]:
+    """Tables and views that a statement reads, each after what it needs itself.
+
+    Raises:
+        InputError: one is not there.
+    """
+    needed: list[str] = []
+
+    def need(expression: exp.Expression) -> None:
+        local = {cte.alias for cte in expression.find_all(exp.CTE)}
+        for table in expression.find_all(exp.Table):
+            name = table.name.lower()
+            if not isinstance(table.this, exp.Identifier) or (name in {a.lower() for a in local} and not table.db):
+                continue
+            if table.db.lower() not in ("", NAMESPACE) or name not in shown:
+                near = difflib.get_close_matches(name, shown, 1)
+                hint = f"did you mean {near[0]}? " if near else ""
+                raise InputError(f"no table {table.sql(dialect='spark')}: {hint}Tables: {', '.join(shown)}")
+            if name in VIEWS and name not in needed:
+                need(parse(view_sql(name)))
+            if name not in needed:
+                needed.append(name)
+
+    need(statement)
+    return needed
+
+
+def _named(statement: exp.Expression) -> exp.Expression:
+    """The statement with each unnamed result named by its text in Spark's SQL, not by DuckDB's translation."""
+    select = statement.find(exp.Select)
+    if select is None or not isinstance(statement, exp.Select):
+        return statement
+    for column in list(select.expressions):
+        if not isinstance(column, exp.Alias | exp.Column | exp.Star | exp.Explode | exp.Posexplode | exp.Inline):
+            column.replace(exp.alias_(column.copy(), column.sql(dialect="spark"), quoted=True))
+    return statement
+
+
+def _as_spark(rows: pa.Table) -> pa.Table:
+    """DuckDB sums integers to 128 bits, Spark to 64."""
+    for i, field in enumerate(rows.schema):
+        if field.type == pa.decimal128(38, 0):
+            try:
+                rows = rows.set_column(i, field.name, rows.column(i).cast(pa.int64()))
+            except pa.ArrowInvalid:
+                continue  # beyond 64 bits
+    return rows
+
+
+def _bare(described: Any) -> str:
+    return str(described.name).lower()
+
+
+def _listing(known: dict[str, Table], views: bool) -> pa.Table:
+    rows = [{"name": t.name, "kind": "table", "what it is": t.doc} for t in known.values()]
+    if views:
+        rows += [{"name": v, "kind": "view", "what it is": _view_doc(v)} for v in VIEWS]
+    return pa.Table.from_pylist(rows)
+
+
+def _view_doc(name: str) -> str:
+    lines = [line.removeprefix("--").strip() for line in view_sql(name).splitlines() if line.startswith("--")]
+    return " ".join(lines)
+
+
+def _describe(connection: duckdb.DuckDBPyConnection, text: str, table: Table | None) -> pa.Table:
+    found = connection.sql(f"DESCRIBE {text}").fetchall()
+    docs = {c.name: table.doc_of(c) for c in table.columns} if table is not None else {}
+    return pa.Table.from_pylist(
+        [{"column": name, "type": type_.lower(), "what it is": docs.get(name, "")} for name, type_, *_ in found]
+    )
+
+
+def _register(
+    connection: duckdb.DuckDBPyConnection, warehouse: Warehouse, tag: str | None, wanted: Sequence[str]
+) -> None:
+    """Makes the wanted tables and views, in schema `vqe`, found without it too."""
+    connection.execute(f"CREATE SCHEMA {NAMESPACE}")
+    connection.execute(f"SET search_path = '{NAMESPACE},main'")
+    by_name = {t.name: t for t in warehouse.tables}
+    for name in wanted:
+        if name in by_name:
+            _register_table(connection, warehouse, by_name[name], tag)
+        else:
+            select = sqlglot.transpile(view_sql(name), read="spark", write="duckdb")[0]
+            connection.execute(f"CREATE VIEW {NAMESPACE}.{name} AS {select}")
+
+
+def _register_table(connection: duckdb.DuckDBPyConnection, warehouse: Warehouse, table: Table, tag: str | None) -> None:
+    found = warehouse.load(table)
+    snapshot = warehouse.snapshot_of(found, tag)
+    scan = found.scan(snapshot_id=snapshot)
+    schema = scan.projection()
+    tasks = list(scan.plan_files())
+    paths = [local_path(t.file.file_path) for t in tasks]
+    if any(t.delete_files for t in tasks) or any(p is None for p in paths):
+        # not ours: we write no delete files. Correct, in memory
+        connection.register(f"{table.name}__arrow", scan.to_arrow())
+        connection.execute(f"CREATE VIEW {NAMESPACE}.{table.name} AS SELECT * FROM {table.name}__arrow")
+        return
+    columns = [(f.field_id, f.name, duckdb_type(f.field_type)) for f in schema.fields]
+    if not paths:
+        nulls = ", ".join(f'CAST(NULL AS {type_}) AS "{name}"' for _, name, type_ in columns)
+        connection.execute(f"CREATE VIEW {NAMESPACE}.{table.name} AS SELECT {nulls} LIMIT 0")
+        return
+    listed = ", ".join("'" + str(p).replace("'", "''") + "'" for p in paths)
+    evolved = len(found.metadata.schemas) > 1  # then files may differ in their columns, and DuckDB opens all of them
+    source = f"read_parquet([{listed}], union_by_name = {str(evolved).lower()})"
+    held = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
+    select = ", ".join(
+        f'"{name}"' if name in held else f'CAST(NULL AS {type_}) AS "{name}"' for _, name, type_ in columns
+    )
+    connection.execute(f"CREATE VIEW {NAMESPACE}.{table.name} AS SELECT {select} FROM {source}")
+
+
+def duckdb_type(type_: IcebergType) -> str:
+    """DuckDB's name of an Iceberg type."""
+    if isinstance(type_, ListType):
+        return f"{duckdb_type(type_.element_type)}[]"
+    if isinstance(type_, MapType):
+        return f"MAP({duckdb_type(type_.key_type)}, {duckdb_type(type_.value_type)})"
+    assert isinstance(type_, PrimitiveType)
+    names = {"string": "VARCHAR", "int": "INTEGER", "long": "BIGINT", "timestamptz": "TIMESTAMP WITH TIME ZONE"}
+    return names.get(str(type_), str(type_).upper())
+
+
+def local_path(location: str) -> Path | None:
+    """The path of a local file's location; None for another store's."""
+    parts = urlsplit(location)
+    if parts.scheme not in ("", "file"):
+        return None
+    return Path(unquote(parts.path)) if parts.scheme else Path(location)
+
+
+def _fences(warehouse: Warehouse) -> list[str]:
+    """What keeps a query to the warehouse's files."""
+    root = local_path(warehouse.location.warehouse)
+    allowed = [] if root is None else ["SET allowed_directories = ['" + str(root).replace("'", "''") + "/']"]
+    return [*allowed, "SET enable_external_access = false", "SET lock_configuration = true"]
+
+
+def _parse_error(error: SqlglotError) -> str:
+    details = getattr(error, "errors", None)
+    if details:
+        first = details[0]
+        return f"{first['description']} at line {first['line']}, column {first['col']}, near {first['highlight']!r}"
+    return str(error).splitlines()[0]
+
+
+def _one_line(error: Exception) -> str:
+    """DuckDB's message in one line, its candidates kept."""
+    text = re.sub(r"\n\s*LINE \d+:.*", "", str(error), flags=re.DOTALL)
+    return "SQL error: " + " ".join(re.sub(r"\s+", " ", text).split())
