@@ -187,7 +187,7 @@ STREAM_CLASSES: tuple[type[Event], ...] = (Run, Iteration, Hamiltonian, SystemMe
 
 
 @cache
-def _names(cls: type[Event]) -> tuple[str, ...]:
+def _names(cls: Any) -> tuple[str, ...]:
     return tuple(f.name for f in dataclasses.fields(cls))
 
 
@@ -233,12 +233,19 @@ def hamiltonian_events(
     starts = range(0, max(len(labels), 1), TERMS_PER_RECORD)
     return [
         Hamiltonian(
-            hamiltonian_id=hamiltonian_id, recorded_at=now_micros(), problem_id=problem_id, mapper=mapper,
-            n_qubits=n_qubits, n_terms=len(labels), energy_offset=energy_offset, chunk=chunk, n_chunks=len(starts),
+            hamiltonian_id=hamiltonian_id,
+            recorded_at=now_micros(),
+            problem_id=problem_id,
+            mapper=mapper,
+            n_qubits=n_qubits,
+            n_terms=len(labels),
+            energy_offset=energy_offset,
+            chunk=chunk,
+            n_chunks=len(starts),
             terms=[
                 {"term_index": i, "pauli": labels[i], "coefficient": float(coefficients[i])}
                 for i in range(start, min(start + TERMS_PER_RECORD, len(labels)))
             ],
-        )  # fmt: skip
+        )
         for chunk, start in enumerate(starts)
     ]

@@ -1,5 +1,6 @@
 """One run from specification to result event: what every command that runs VQE calls."""
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -114,11 +115,21 @@ class Session:
     def _emit_run(self, run_id: str, spec: RunSpec, name: str, attempt: int) -> None:
         self.sink.emit(
             Run(
-                run_id=run_id, recorded_at=now_micros(), spec_id=spec.spec_id, molecule_id=spec.molecule_id,
-                problem_id=spec.problem_id, sweep_id=self.sweep_id, attempt=attempt, molecule_name=name,
-                molecule=molecule_record(spec.molecule), spec=spec_record(spec), spec_json=spec.canonical_json(),
-                host=socket.gethostname(), process_id=os.getpid(), versions=versions(),
-            )  # fmt: skip
+                run_id=run_id,
+                recorded_at=now_micros(),
+                spec_id=spec.spec_id,
+                molecule_id=spec.molecule_id,
+                problem_id=spec.problem_id,
+                sweep_id=self.sweep_id,
+                attempt=attempt,
+                molecule_name=name,
+                molecule=molecule_record(spec.molecule),
+                spec=spec_record(spec),
+                spec_json=spec.canonical_json(),
+                host=socket.gethostname(),
+                process_id=os.getpid(),
+                versions=versions(),
+            )
         )
 
     def _solve(
@@ -132,7 +143,11 @@ class Session:
             with monitor:
                 self._steps(run_id, spec, stages, progress, observer)
             interrupted = progress.solution is not None and progress.solution.reason == "interrupted"
-            outcome: tuple[str, str | None, BaseException | None] = ("interrupted" if interrupted else "completed", None, None)
+            outcome: tuple[str, str | None, BaseException | None] = (
+                "interrupted" if interrupted else "completed",
+                None,
+                None,
+            )
         except KeyboardInterrupt as stop:
             self.stop_requested = True
             outcome = ("interrupted", None, stop)
@@ -231,10 +246,8 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue  # qiskit-aer is called qiskit-aer-gpu where Aer runs on GPUs
     if "qiskit-aer" not in found:
-        try:
+        with contextlib.suppress(PackageNotFoundError):
             found["qiskit-aer-gpu"] = version("qiskit-aer-gpu")
-        except PackageNotFoundError:
-            pass
     return found
 
 
@@ -291,7 +304,7 @@ def _result(
         sweep_id=sweep_id, attempt=attempt, molecule_name=name, formula=spec.molecule.formula, spec=spec_record(spec),
         spec_json=spec.canonical_json(), status=status, error=error, energy=energy, started_at=started,
         finished_at=now, total_seconds=seconds, nuclear_repulsion=spec.molecule.nuclear_repulsion,
-        iterations=max(progress.iterations - 1, 0), timings=list(stages.rows()),
+        iterations=max(progress.iterations - 1, 0), timings=[{"stage": row.stage, "seconds": row.seconds, "calls": row.calls} for row in stages.rows()],
         counts={
             "iterations": progress.iterations, "system_metrics": samples, "hamiltonian_chunks": progress.chunks,
             "hamiltonian_terms": len(prepared.hamiltonian.labels) if prepared and progress.chunks else 0,

@@ -24,7 +24,9 @@ class Settings(BaseSettings):
     monitor_interval: Annotated[float, Field(gt=0, le=3600)] = Field(
         1.0, description="Seconds between samples of CPU, memory, disk and GPU."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="Least severe log line shown.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "warning", description="Least severe log line shown."
+    )
     log_format: Literal["auto", "text", "json"] = Field("auto", description="auto: text on a terminal, else JSON.")
 
     kafka_bootstrap_servers: str = Field("localhost:9092", description="Kafka brokers, host:port, comma-separated.")
@@ -37,19 +39,27 @@ class Settings(BaseSettings):
     kafka_username: str | None = Field(None, description="SASL user.")
     kafka_password: SecretStr | None = Field(None, description="SASL password.")
     kafka_password_file: Path | None = Field(None, description="File with the SASL password.")
-    kafka_ssl_ca: Path | None = Field(None, description="PEM file of the authority that signed the brokers' certificates.")
+    kafka_ssl_ca: Path | None = Field(
+        None, description="PEM file of the authority that signed the brokers' certificates."
+    )
     kafka_ssl_certificate: Path | None = Field(None, description="PEM file of the client's certificate (mTLS).")
     kafka_ssl_key: Path | None = Field(None, description="PEM file of the client's key (mTLS).")
     kafka_ssl_key_password: SecretStr | None = Field(None, description="Password of the client's key.")
     kafka_ssl_key_password_file: Path | None = Field(None, description="File with the password of the client's key.")
-    kafka_partitions: Annotated[int, Field(ge=1, le=1000)] = Field(6, description="Partitions of the topics that are made.")
-    kafka_replication: Annotated[int, Field(ge=1, le=10)] = Field(1, description="Replicas of the topics that are made.")
+    kafka_partitions: Annotated[int, Field(ge=1, le=1000)] = Field(
+        6, description="Partitions of the topics that are made."
+    )
+    kafka_replication: Annotated[int, Field(ge=1, le=10)] = Field(
+        1, description="Replicas of the topics that are made."
+    )
     kafka_retention_hours: Annotated[int, Field(ge=1)] = Field(168, description="Hours that events stay in Kafka.")
     registry_url: str = Field("http://localhost:8081", description="Schema Registry, Confluent's interface.")
     registry_username: str | None = Field(None, description="User of the registry.")
     registry_password: SecretStr | None = Field(None, description="Password of the registry.")
     registry_password_file: Path | None = Field(None, description="File with the registry's password.")
-    registry_ca: Path | None = Field(None, description="PEM file of the authority that signed the registry's certificate.")
+    registry_ca: Path | None = Field(
+        None, description="PEM file of the authority that signed the registry's certificate."
+    )
     spool_max_bytes: Annotated[int, Field(ge=1_000_000)] = Field(
         10 * 2**30, description="Most bytes that undelivered events may take on disk; then runs fail."
     )

@@ -118,20 +118,26 @@ class RunSpec:
         molecule, unpaired = self.molecule, self.multiplicity - 1
         where = f"active space {electrons}e,{orbitals}o"
         if electrons > molecule.n_electrons:
-            raise InputError(f"{where} is larger than the molecule: {molecule.formula} has {molecule.n_electrons} electrons")
+            raise InputError(
+                f"{where} is larger than the molecule: {molecule.formula} has {molecule.n_electrons} electrons"
+            )
         if electrons > 2 * orbitals:
             raise InputError(f"{where}: {orbitals} orbitals hold at most {2 * orbitals} electrons")
         if electrons < unpaired or (electrons - unpaired) % 2:
             raise InputError(f"{where}: multiplicity {self.multiplicity} is impossible with {electrons} electrons")
         if (electrons + unpaired) // 2 > orbitals:
-            raise InputError(f"{where}: {orbitals} orbitals are too few for {unpaired} unpaired of {electrons} electrons")
+            raise InputError(
+                f"{where}: {orbitals} orbitals are too few for {unpaired} unpaired of {electrons} electrons"
+            )
 
     def _check_initial_point(self) -> None:
         if (self.initial_point == "vector") != (self.initial_vector is not None):
             raise InputError("an initial vector goes with initial_point vector, and the other way round")
         if self.initial_vector is None:
             if self.initial_point == "mp2" and self.ansatz != "uccsd":
-                raise InputError(f"initial point mp2 is for the uccsd ansatz, not {self.ansatz} (use zeros, random or hf)")
+                raise InputError(
+                    f"initial point mp2 is for the uccsd ansatz, not {self.ansatz} (use zeros, random or hf)"
+                )
             return
         vector = tuple(self.initial_vector)
         if not 1 <= len(vector) <= MAX_PARAMETERS:
@@ -170,7 +176,9 @@ class RunSpec:
     @property
     def problem_id(self) -> str:
         """SHA-256 of molecule_id, basis, active space, frozen core and mapper, in hex."""
-        return digest([self.molecule_id, self.basis, self.active_electrons, self.active_orbitals, self.freeze_core, self.mapper])
+        return digest(
+            [self.molecule_id, self.basis, self.active_electrons, self.active_orbitals, self.freeze_core, self.mapper]
+        )
 
     @property
     def spec_id(self) -> str:

@@ -11,7 +11,7 @@ import click
 import typer
 
 from simulator import __version__
-from simulator.cli import molecules, report, run, sql, tables
+from simulator.cli import molecules, report, run, sql, streaming, sweep, tables
 from simulator.errors import VqeError
 
 app = typer.Typer(
@@ -22,10 +22,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.command("sweep")(sweep.sweep)
 app.command("molecules")(molecules.molecules)
-app.add_typer(tables.app, name="tables", help="Build the Iceberg tables from raw files, list, verify and maintain them.")
+app.add_typer(
+    tables.app, name="tables", help="Build the Iceberg tables from raw files, list, verify and maintain them."
+)
 app.command("sql")(sql.sql)
 app.command("report")(report.report)
+app.add_typer(streaming.schemas_app, name="schemas", help="Register the event schemas, or check their compatibility.")
+app.command("topics")(streaming.topics)
+app.command("replay")(streaming.replay)
+app.command("submit")(sweep.submit)
+app.command("worker")(streaming.worker)
 app.command("doctor")(run.doctor)
 
 

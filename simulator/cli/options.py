@@ -23,9 +23,7 @@ Multiplicity = Annotated[
 ActiveSpace = Annotated[
     str | None, _option("--active-space", variable="ACTIVE_SPACE", text="Active electrons and orbitals, e.g. 4e,4o.")
 ]
-FreezeCore = Annotated[
-    bool, typer.Option("--freeze-core", envvar="VQE_FREEZE_CORE", help="Freeze the chemical core.")
-]
+FreezeCore = Annotated[bool, typer.Option("--freeze-core", envvar="VQE_FREEZE_CORE", help="Freeze the chemical core.")]
 Mapper = Annotated[
     str | None,
     _option("--mapper", variable="MAPPER", text="jordan_wigner, parity or bravyi_kitaev. [jordan_wigner]"),
@@ -36,7 +34,9 @@ Ansatz = Annotated[
         "--ansatz", variable="ANSATZ", text="uccsd, efficient_su2, real_amplitudes or excitation_preserving. [uccsd]"
     ),
 ]
-Reps = Annotated[int | None, _option("--reps", variable="REPS", text="Repetitions of the ansatz. [1 for uccsd, else 2]")]
+Reps = Annotated[
+    int | None, _option("--reps", variable="REPS", text="Repetitions of the ansatz. [1 for uccsd, else 2]")
+]
 Optimizer = Annotated[
     str | None,
     _option(
@@ -45,7 +45,9 @@ Optimizer = Annotated[
 ]
 OptimizerOption = Annotated[
     list[str] | None,
-    _option("--optimizer-option", variable="OPTIMIZER_OPTION", text="An option of the optimizer, NAME=VALUE; repeatable."),
+    _option(
+        "--optimizer-option", variable="OPTIMIZER_OPTION", text="An option of the optimizer, NAME=VALUE; repeatable."
+    ),
 ]
 MaxIterations = Annotated[
     int | None, _option("--max-iterations", variable="MAX_ITERATIONS", text="Most optimizer iterations. [500]")
@@ -118,11 +120,15 @@ def resolve_initial_point(text: str | None, data_dir: Path) -> InitialChoice:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"initial point {text}: {getattr(error, 'strerror', None) or 'not a JSON list of numbers'}") from None
+        raise InputError(
+            f"initial point {text}: {getattr(error, 'strerror', None) or 'not a JSON list of numbers'}"
+        ) from None
     if isinstance(values, dict):
         values = values.get("parameters")
     if not isinstance(values, list) or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
-        raise InputError(f"initial point {text}: not a JSON list of numbers (or an object with such a list `parameters`)")
+        raise InputError(
+            f"initial point {text}: not a JSON list of numbers (or an object with such a list `parameters`)"
+        )
     return InitialChoice("vector", tuple(float(v) for v in values))
 
 
@@ -156,12 +162,10 @@ def _is_run_id(text: str) -> bool:
 
 
 def _parameters_of_run(run_id: str, data_dir: Path) -> tuple[float, ...]:
-    from spark_jobs.query import query_rows
+    from spark_jobs.query import query
 
-    rows = query_rows(
-        data_dir,
-        f"select optimal from vqe_parameters where run_id = '{run_id.lower()}' order by parameter_index",
-    )
+    statement = f"select optimal from vqe_parameters where run_id = '{run_id.lower()}' order by parameter_index"
+    rows = query(data_dir, statement).rows.to_pylist()
     if not rows:
         raise InputError(f"initial point {run_id}: the tables in {data_dir} hold no parameters of that run")
-    return tuple(float(row[0]) for row in rows)
+    return tuple(float(row["optimal"]) for row in rows)

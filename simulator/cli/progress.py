@@ -2,15 +2,18 @@
 
 import json
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, JustifyMethod
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from simulator.events import Iteration, Result
 
 if TYPE_CHECKING:
+    from simulator.child import ChildAnswer
     from simulator.settings import Settings
     from simulator.spec import RunSpec
 
@@ -61,6 +64,38 @@ class RunProgress:
             )  # fmt: skip
 
 
+class SweepProgress:
+    """A bar over the runs of a sweep, with how many did not complete."""
+
+    def __init__(self, name: str, total: int, *, quiet: bool) -> None:
+        console = Console(file=sys.stderr)
+        self._live = console.is_terminal and not quiet
+        self._lines = None if quiet or self._live else console
+        self._total, self._ended, self._failed = total, 0, 0
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("{task.fields[state]}"), console=console, disable=not self._live,
+        )  # fmt: skip
+        self._task = self._progress.add_task(name, total=total, state="")
+
+    def __enter__(self) -> "SweepProgress":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def end(self, name: str, answer: "ChildAnswer") -> None:
+        self._ended += 1
+        self._failed += bool(answer.exit_code)
+        state = f"[red]{self._failed} not completed[/red]" if self._failed else ""
+        self._progress.update(self._task, advance=1, state=state)
+        if self._lines is not None:
+            energy = (answer.summary or {}).get("energy")
+            found = answer.error or ("" if energy is None else f"{energy:.8f} Ha")
+            self._lines.print(f"{self._ended}/{self._total} {name} {found}", highlight=False, soft_wrap=True)
+
+
 def summary_record(result: Result) -> dict[str, Any]:
     """The run as `--json` prints it; energies in hartree."""
     return {
@@ -83,27 +118,42 @@ def print_json(result: Result) -> None:
     sys.stdout.flush()
 
 
+def _stdout() -> Console:
+    """Standard output; what is no terminal has no width, and nothing is cut there."""
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
 def print_summary(results: list[Result], settings: "Settings", report: Any) -> None:
     """A table of the runs on stdout, the notes under it, and where the data are."""
-    console = Console()
-    table = Table(title="VQE runs", title_justify="left")
-    for heading, justify in (
-        ("molecule", "left"), ("ansatz", "left"), ("engine", "left"), ("energy / Ha", "right"), ("reference", "left"),
-        ("error / mHa", "right"), ("<S²>", "right"), ("iterations", "right"), ("seconds", "right"), ("status", "left"),
-    ):  # fmt: skip
-        table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    console = _stdout()
+    table = Table(title="VQE runs", title_justify="left", box=SIMPLE_HEAD)
+    narrow = console.width < 100
+    columns: list[tuple[str, JustifyMethod, Callable[[Result], str]]] = [
+        ("molecule", "left", lambda r: r.molecule_name or r.formula),
+        ("ansatz", "left", lambda r: r.spec["ansatz"]),
+        ("engine", "left", lambda r: r.spec["engine"]),
+        ("energy / Ha", "right", lambda r: _number(r.energy, 8)),
+        ("error / mHa", "right", _error),
+        ("to", "left", lambda r: r.reference_name or ""),
+        ("<S²>", "right", lambda r: _number(r.s_squared, 3)),
+        ("iter.", "right", lambda r: str(r.iterations)),
+        ("s", "right", lambda r: f"{r.total_seconds:.2f}"),
+        ("status", "left", _status),
+    ]
+    columns = [c for c in columns if not (narrow and c[0] in ("engine", "<S²>"))]
+    for heading, justify, _ in columns:
+        table.add_column(heading, justify=justify, no_wrap=True)
     for r in results:
-        table.add_row(
-            r.molecule_name, r.spec["ansatz"], r.spec["engine"], _number(r.energy, 8), r.reference_name or "",
-            _error(r), _number(r.s_squared, 3), str(r.iterations), f"{r.total_seconds:.2f}", _status(r),
-        )  # fmt: skip
+        table.add_row(*(cell(r) for _, _, cell in columns))
     console.print(table)
     for r in results:
         for line in ([f"[red]{r.error}[/red]"] if r.error else []) + _doubts(r) + list(r.notes):
             console.print(f"{r.molecule_name}: {line}", highlight=False)
     if report is not None and report.batch_id is not None:
         rows = sum(report.rows.values())
-        console.print(f"{rows:,} new rows in the tables of {settings.data_dir} ({report.seconds:.1f} s)", highlight=False)
+        console.print(
+            f"{rows:,} new rows in the tables of {settings.data_dir} ({report.seconds:.1f} s)", highlight=False
+        )
         if report.rejected:
             console.print(f"[red]{report.rejected} raw files could not be read; see vqe tables verify[/red]")
 

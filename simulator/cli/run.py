@@ -42,20 +42,30 @@ def run(
     shots: o.Shots = None,
     noise: o.NoiseText = None,
     repeat: Annotated[
-        int, typer.Option("--repeat", min=1, max=100_000, envvar="VQE_REPEAT", help="Runs of each molecule, seeds counted up.")
+        int,
+        typer.Option(
+            "--repeat", min=1, max=100_000, envvar="VQE_REPEAT", help="Runs of each molecule, seeds counted up."
+        ),
     ] = 1,
     record_parameters: Annotated[
         str | None,
-        typer.Option("--record-parameters", help="Iterations that keep parameters: all, none or every:N.", show_default="all"),
+        typer.Option(
+            "--record-parameters", help="Iterations that keep parameters: all, none or every:N.", show_default="all"
+        ),
     ] = None,
-    sink: Annotated[str | None, typer.Option("--sink", help="Where events go: file.", show_default="file")] = None,
+    sink: Annotated[
+        str | None, typer.Option("--sink", help="Where events go: file or kafka.", show_default="file")
+    ] = None,
     data_dir: Annotated[
         Path | None, typer.Option("--data-dir", help="Folder of raw files and tables.", show_default="./vqe-data")
     ] = None,
     build_tables: Annotated[
-        bool, typer.Option("--tables/--no-tables", envvar="VQE_TABLES", help="Build the tables when the runs have ended.")
+        bool,
+        typer.Option("--tables/--no-tables", envvar="VQE_TABLES", help="Build the tables when the runs have ended."),
     ] = True,
-    json_output: Annotated[bool, typer.Option("--json", envvar="VQE_JSON", help="One JSON object a run on stdout.")] = False,
+    json_output: Annotated[
+        bool, typer.Option("--json", envvar="VQE_JSON", help="One JSON object a run on stdout.")
+    ] = False,
 ) -> int:
     """Run VQE on one or more molecules and put the events into tables."""
     from simulator.molecules import load_molecule
@@ -83,14 +93,14 @@ def run(
 
 def _run_all(specs: "list[tuple[str, RunSpec]]", settings: "Settings", *, build_tables: bool, json_output: bool) -> int:
     from simulator import log
+    from simulator.child import make_sink
     from simulator.cli.progress import RunProgress, print_json, print_summary
     from simulator.run import Session, exit_code
-    from simulator.sinks.file import FileSink
 
     log.configure(settings.log_level, settings.log_format)
     results: list[Result] = []
     bad_input: InputError | None = None
-    sink = FileSink(settings.raw_dir)
+    sink = make_sink(settings)
     session = Session(sink, settings)
     try:
         with interruptible(session), RunProgress(len(specs), quiet=json_output) as progress:
@@ -109,7 +119,7 @@ def _run_all(specs: "list[tuple[str, RunSpec]]", settings: "Settings", *, build_
                     print_json(result)
     finally:
         sink.close()
-    if build_tables:
+    if build_tables and settings.sink == "file":
         from spark_jobs.batch import build
 
         report = build(settings.data_dir)

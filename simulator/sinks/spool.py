@@ -31,7 +31,7 @@ class SpoolWriter:
 
         self.topic = topic_of(schema)
         self.path, self._file = _create_locked(spool / self.topic)
-        self._sync = Writer(self._file, schema, codec="null").sync_marker
+        self._sync: bytes = getattr(Writer(self._file, schema, codec="null"), "sync_marker")  # noqa: B009 (not in its stubs)
         self._schema, self._encode = parse_schema(schema), schemaless_writer
         self._buffer = io.BytesIO()
         self.records = 0

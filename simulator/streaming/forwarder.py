@@ -162,7 +162,9 @@ class Forwarder:
         header = self._frame(reader)
         if header is None:
             return False
-        producer = self._producer = self._producer or make_producer(self._settings, error_cb=self._on_error, **self._more)
+        producer = self._producer = self._producer or make_producer(
+            self._settings, error_cb=self._on_error, **self._more
+        )
         self._failures = []
         topic, sent = reader.topic, self._on_delivery
         for record in records:
@@ -189,10 +191,10 @@ class Forwarder:
                 self._away("no acknowledgement")
         if self._failures:
             self.delivery.failed += len(self._failures)
-            error = self._failures[0]
-            if error.fatal():  # an idempotent producer that lost its sequence: a new one sends the chunk again
+            first = self._failures[0]
+            if first.fatal():  # an idempotent producer that lost its sequence: a new one sends the chunk again
                 self._producer = None
-            self._away(error.str())
+            self._away(first.str())
             return False
         self._back()
         reader.acknowledge(records[-1].end)
@@ -222,7 +224,9 @@ class Forwarder:
         folder.mkdir(parents=True, exist_ok=True)
         name = f"{reader.topic}+{reader.path.stem}+{record.end}"
         (folder / f"{name}.bin").write_bytes(record.payload)
-        (folder / f"{name}.json").write_text(json.dumps({"topic": reader.topic, "reason": reason, "schema": reader.schema_json}))
+        (folder / f"{name}.json").write_text(
+            json.dumps({"topic": reader.topic, "reason": reason, "schema": reader.schema_json})
+        )
         self.delivery.rejected += 1
         self._tell(f"Kafka refuses a record of {reader.topic} for good ({reason}); it is kept in {folder}")
 

@@ -61,17 +61,17 @@ def register_all(settings: Settings) -> list[Registered]:
         subject = subject_of(topic)
         for schema in versions:
             text = json.dumps(schema)
-            known = _asked(settings, lambda s=subject, t=text: _lookup(client, s, t))  # type: ignore[misc]
+            known = _asked(settings, lambda s=subject, t=text: _lookup(client, s, t))
             if known is None:
                 known = _asked(
                     settings,
-                    lambda s=subject, t=text: client.register_schema(s, Schema(t, "AVRO")),  # type: ignore[misc]
+                    lambda s=subject, t=text: client.register_schema(s, Schema(t, "AVRO")),
                     f"{topic} {schema['version']}",
                 )
                 done.append(Registered(subject, schema["version"], known, True))
             else:
                 done.append(Registered(subject, schema["version"], known, False))
-        _asked(settings, lambda s=subject: client.set_compatibility(s, COMPATIBILITY))  # type: ignore[misc]
+        _asked(settings, lambda s=subject: client.set_compatibility(s, COMPATIBILITY))
     return done
 
 
@@ -85,7 +85,7 @@ def _lookup(client: "SchemaRegistryClient", subject: str, text: str) -> int | No
         if error.http_status_code == 404:
             return None
         raise
-    return int(found.schema_id)
+    return found.schema_id
 
 
 def lookup_id(client: "SchemaRegistryClient", topic: str, schema_json: str) -> int | None:
@@ -100,7 +100,11 @@ def _asked(settings: Settings, ask, what: str = ""):  # type: ignore[no-untyped-
         return ask()
     except SchemaRegistryError as error:
         if error.http_status_code == 409:
-            raise ServiceError(f"schema {what} is not compatible with what is registered: {error.error_message}") from None
-        raise ServiceError(f"registry {settings.registry_url} refuses ({error.http_status_code}): {error.error_message}") from None
+            raise ServiceError(
+                f"schema {what} is not compatible with what is registered: {error.error_message}"
+            ) from None
+        raise ServiceError(
+            f"registry {settings.registry_url} refuses ({error.http_status_code}): {error.error_message}"
+        ) from None
     except Exception as error:
         raise ServiceError(f"registry {settings.registry_url} does not answer: {type(error).__name__}") from None

@@ -27,10 +27,19 @@ class TopicPlan:
 def plan(settings: Settings) -> list[TopicPlan]:
     """Every topic of this release. Dead letters and jobs are kept for 30 days, events as the settings say."""
     hour = 3_600_000
-    names = {name: settings.kafka_retention_hours for name in schemas.released()}
-    names |= {JOB_TOPIC: _JOB_RETENTION_HOURS, JOB_DLQ_TOPIC: _JOB_RETENTION_HOURS, CONNECT_DLQ_TOPIC: _JOB_RETENTION_HOURS}
+    names = dict.fromkeys(schemas.released(), settings.kafka_retention_hours)
+    names |= {
+        JOB_TOPIC: _JOB_RETENTION_HOURS,
+        JOB_DLQ_TOPIC: _JOB_RETENTION_HOURS,
+        CONNECT_DLQ_TOPIC: _JOB_RETENTION_HOURS,
+    }
     return [
-        TopicPlan(name, 1 if name.startswith("vqe_dlq") else settings.kafka_partitions, settings.kafka_replication, hours * hour)
+        TopicPlan(
+            name,
+            1 if name.startswith("vqe_dlq") else settings.kafka_partitions,
+            settings.kafka_replication,
+            hours * hour,
+        )
         for name, hours in sorted(names.items())
     ]
 
@@ -46,23 +55,31 @@ def create_topics(settings: Settings) -> dict[str, str]:
 
     wanted = [
         NewTopic(
-            topic.name, topic.partitions, topic.replication,
+            topic.name,
+            topic.partitions,
+            topic.replication,
             config={
-                "retention.ms": str(topic.retention_ms), "compression.type": "producer", "cleanup.policy": "delete",
+                "retention.ms": str(topic.retention_ms),
+                "compression.type": "producer",
+                "cleanup.policy": "delete",
                 "max.message.bytes": str(MAX_MESSAGE_BYTES),
             },
-        )  # fmt: skip
+        )
         for topic in plan(settings)
     ]
     done: dict[str, str] = {}
-    futures = make_admin(settings).create_topics(wanted, request_timeout=_ADMIN_SECONDS, operation_timeout=_ADMIN_SECONDS)
+    futures = make_admin(settings).create_topics(
+        wanted, request_timeout=_ADMIN_SECONDS, operation_timeout=_ADMIN_SECONDS
+    )
     for name, future in futures.items():
         try:
             future.result(timeout=2 * _ADMIN_SECONDS)
             done[name] = "created"
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise ServiceError(f"topic {name} cannot be made at {settings.kafka_bootstrap_servers}: {error.args[0].str()}") from None
+                raise ServiceError(
+                    f"topic {name} cannot be made at {settings.kafka_bootstrap_servers}: {error.args[0].str()}"
+                ) from None
             done[name] = "present"
         except TimeoutError:
             raise ServiceError(f"Kafka at {settings.kafka_bootstrap_servers} does not answer") from None

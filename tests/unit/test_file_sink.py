@@ -75,7 +75,9 @@ KILLED = textwrap.dedent(
 
 def test_kill_9_loses_nothing_that_was_flushed_and_the_file_is_recovered(tmp_path):
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, env=env, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, env=env, text=True
+    )
     with process:
         assert process.stdout is not None
         assert process.stdout.readline() == "flushed\n"
@@ -167,4 +169,3 @@ def test_emitting_never_waits_for_the_disk(tmp_path, monkeypatch):
     assert time.monotonic() - began < 0.5, "twenty writes take a second"
     sink.close()
     assert len(rows(tmp_path)) == 20
-

@@ -35,7 +35,9 @@ def test_a_field_that_decides_numbers_changes_the_id():
     }  # fmt: skip
     ids = {base.spec_id}
     for name, value in changes.items():
-        extra = {"charge": {"multiplicity": 2, "initial_point": "hf"}, "optimizer": {"optimizer_options": ()}}.get(name, {})
+        extra = {"charge": {"multiplicity": 2, "initial_point": "hf"}, "optimizer": {"optimizer_options": ()}}.get(
+            name, {}
+        )
         ids.add(dataclasses.replace(base, **{name: value, **extra}).spec_id)
     assert len(ids) == len(changes) + 1
 
@@ -79,7 +81,9 @@ def test_bad_input_is_one_line_that_says_what_is_allowed(given, says):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"elements": ["H"], "geometry": [[0, 0]]}', '{"elements": 3, "geometry": 4}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"elements": ["H"], "geometry": [[0, 0]]}', '{"elements": 3, "geometry": 4}']
+)
 def test_a_malformed_specification_is_an_input_error(text):
     with pytest.raises(InputError):
         RunSpec.from_json(text)
@@ -94,7 +98,15 @@ def test_unknown_keys_of_a_specification_are_named():
 def test_noise_and_active_space_texts():
     assert parse_noise("one_qubit=0.001, readout=0.02") == Noise(one_qubit=0.001, readout=0.02)
     assert parse_active_space("4e,5o") == (4, 5)
-    for text in ("", "one_qubit", "one_qubit=x", "one_qubit=0.1,one_qubit=0.2", "gamma=0.1", "one_qubit=2", "readout=nan"):
+    for text in (
+        "",
+        "one_qubit",
+        "one_qubit=x",
+        "one_qubit=0.1,one_qubit=0.2",
+        "gamma=0.1",
+        "one_qubit=2",
+        "readout=nan",
+    ):
         with pytest.raises(InputError):
             parse_noise(text)
     for text in ("", "4,4", "4e", "e,o", "4o,4e", "-1e,2o", "²e,2o"):

@@ -1,0 +1,120 @@
+"""`vqe schemas`, `vqe topics`, `vqe replay` and `vqe worker`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+schemas_app = typer.Typer(no_args_is_help=True)
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the spool.", show_default="./vqe-data")]
+
+
+@schemas_app.command("register")
+def register() -> int:
+    """Register every schema under FULL_TRANSITIVE compatibility; what is there stays."""
+    from simulator.settings import load_settings
+    from simulator.streaming.clients import require_kafka
+
+    require_kafka()
+    from simulator.streaming.registry import register_all
+
+    for done in register_all(load_settings()):
+        typer.echo(f"{done.subject} {done.version}: id {done.schema_id} {'registered' if done.new else 'present'}")
+    return 0
+
+
+@schemas_app.command("check")
+def check() -> int:
+    """Check every schema against every earlier version of its topic, both directions; needs no service."""
+    from simulator.streaming.compatibility import check_all
+
+    problems = check_all()
+    for problem in problems:
+        typer.echo(problem, err=True)
+    if not problems:
+        from simulator import schemas
+
+        typer.echo(
+            f"{sum(map(len, schemas.released().values()))} schemas of {len(schemas.released())} topics are compatible"
+        )
+    return 1 if problems else 0
+
+
+def topics() -> int:
+    """Create the topics that are missing, with the partitions and retention of the settings."""
+    from simulator.settings import load_settings
+    from simulator.streaming.clients import require_kafka
+
+    require_kafka()
+    from simulator.streaming.topics import create_topics, plan
+
+    settings = load_settings()
+    planned = {topic.name: topic for topic in plan(settings)}
+    for name, state in sorted(create_topics(settings).items()):
+        topic = planned[name]
+        typer.echo(f"{name}: {state} ({topic.partitions} partitions, {topic.retention_ms // 3_600_000} h)")
+    return 0
+
+
+def replay(
+    data_dir: DataDir = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=0, help="Longest wait for Kafka.")] = 60.0,
+) -> int:
+    """Deliver events that earlier processes could not."""
+    from simulator.settings import load_settings
+    from simulator.streaming.clients import require_kafka
+
+    settings = load_settings(data_dir=data_dir)
+    require_kafka()
+    from simulator.streaming import replay as spool
+
+    done = spool.replay(settings, seconds=seconds)
+    typer.echo(f"{done.delivery.delivered} events delivered, {done.left_bytes} bytes left in {settings.spool_dir}")
+    return 1 if done.left_bytes or done.delivery.rejected else 0
+
+
+def worker(
+    data_dir: DataDir = None,
+    group: Annotated[
+        str, typer.Option("--group", envvar="VQE_WORKER_GROUP", help="Consumer group that shares the jobs.")
+    ] = "vqe-workers",
+    session_seconds: Annotated[
+        float,
+        typer.Option(
+            "--session-seconds",
+            envvar="VQE_WORKER_SESSION_SECONDS",
+            min=6,
+            max=1800,
+            help="Silence after which another takes the jobs.",
+        ),
+    ] = 45.0,
+    threads: Annotated[
+        int, typer.Option("--threads", envvar="VQE_WORKER_THREADS", min=1, help="Threads of a run.")
+    ] = 1,
+    max_jobs: Annotated[int | None, typer.Option("--max-jobs", min=1, help="End after so many jobs.")] = None,
+    idle_exit: Annotated[
+        float | None, typer.Option("--idle-exit", min=0, help="End when no job came for so many seconds.")
+    ] = None,
+    heartbeat: Annotated[
+        Path | None,
+        typer.Option("--heartbeat", envvar="VQE_WORKER_HEARTBEAT", help="File touched while the worker is well."),
+    ] = None,
+) -> int:
+    """Take jobs from Kafka and run them; SIGTERM gives the running one back."""
+    from simulator import log
+    from simulator.settings import load_settings
+    from simulator.streaming.clients import require_kafka
+
+    settings = load_settings(data_dir=data_dir, sink="kafka")
+    log.configure("info" if settings.log_level == "warning" else settings.log_level, settings.log_format)
+    require_kafka()
+    from simulator.worker import Worker
+
+    counts = Worker(settings, group=group, session_seconds=session_seconds, threads=threads, heartbeat=heartbeat).run(
+        max_jobs=max_jobs, idle_seconds=idle_exit
+    )
+    typer.echo(
+        f"{counts.done} jobs done, {counts.failed} failed, {counts.skipped} skipped, "
+        f"{counts.set_aside} set aside, {counts.returned} returned"
+    )
+    return 0

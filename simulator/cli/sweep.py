@@ -1,0 +1,202 @@
+"""`vqe sweep` and `vqe submit`."""
+
+import time
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from simulator.child import ChildAnswer
+    from simulator.settings import Settings
+    from simulator.sweep import PlannedRun, Sweep
+
+_GIB_PER_WORKER = 1.5
+"""Resident memory of a worker on molecules of up to 16 qubits, with room."""
+
+Experiment = Annotated[Path, typer.Argument(help="Experiment file: molecules, settings, matrix, seeds (YAML).")]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Folder of raw files and tables.", show_default="./vqe-data")
+]
+SinkName = Annotated[str | None, typer.Option("--sink", help="Where events go: file or kafka.", show_default="file")]
+Force = Annotated[bool, typer.Option("--force", envvar="VQE_FORCE", help="Run what is completed already, too.")]
+
+
+def sweep(
+    experiment: Experiment,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and run nothing.")] = False,
+    submit_jobs: Annotated[bool, typer.Option("--submit", help="Send the runs to the workers instead.")] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            envvar="VQE_WORKERS",
+            min=1,
+            max=1024,
+            help="Runs at a time.",
+            show_default="by cores and memory",
+        ),
+    ] = None,
+    force: Force = False,
+    sink: SinkName = None,
+    record_parameters: Annotated[
+        str | None,
+        typer.Option(
+            "--record-parameters", help="Iterations that keep parameters: all, none or every:N.", show_default="all"
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", envvar="VQE_JSON", help="One JSON object a run on stdout.")
+    ] = False,
+) -> int:
+    """Run a matrix of molecules, settings and seeds; what is completed is skipped."""
+    from simulator.settings import load_settings
+    from simulator.sweep import load_sweep
+
+    settings = load_settings(data_dir=data_dir, sink=sink, record_parameters=record_parameters)
+    planned = load_sweep(experiment)
+    if submit_jobs:
+        return _submit(planned, settings, force=force)
+    done = set() if force else completed_specs(settings)
+    todo = [run for run in planned.runs if run.spec.spec_id not in done]
+    if dry_run:
+        _show_plan(planned, todo)
+        return 0
+    if not todo:
+        typer.echo(
+            f"{planned.sweep_id}: all {len(planned.runs)} runs are completed (--force runs them again)", err=json_output
+        )
+        return 0
+    answers, interrupted = _run_children(planned, todo, settings, workers or _fitting_workers(len(todo)), json_output)
+    if settings.sink == "file":
+        from spark_jobs.batch import build
+
+        build(settings.data_dir)
+    failed = [(run, answer) for run, answer in answers if answer.exit_code]
+    _show_outcome(planned, len(planned.runs) - len(todo), answers, failed, json_output)
+    if interrupted:
+        return 130
+    return 1 if failed else 0
+
+
+def submit(experiment: Experiment, force: Force = False, data_dir: DataDir = None) -> int:
+    """Send the runs of an experiment to the workers (vqe worker)."""
+    from simulator.settings import load_settings
+    from simulator.sweep import load_sweep
+
+    return _submit(load_sweep(experiment), load_settings(data_dir=data_dir), force=force)
+
+
+def completed_specs(settings: "Settings") -> set[str]:
+    """spec_ids that have a completed result: in Kafka with the kafka sink, else in the tables."""
+    if settings.sink == "kafka":
+        from simulator.streaming.results import read_outcomes
+
+        return read_outcomes(settings).completed
+    from spark_jobs.batch import build
+    from spark_jobs.query import query
+
+    build(settings.data_dir)  # what an interrupted sweep left in raw files counts as well
+    statement = "select distinct spec_id from vqe_results where status = 'completed'"
+    return {row["spec_id"] for row in query(settings.data_dir, statement).rows.to_pylist()}
+
+
+def _submit(planned: "Sweep", settings: "Settings", *, force: bool) -> int:
+    from simulator.streaming.clients import require_kafka
+
+    require_kafka()
+    from simulator.streaming.jobs import submit_jobs
+
+    sent = submit_jobs(planned, settings, force=force)
+    typer.echo(f"{planned.sweep_id}: {sent} jobs sent")
+    return 0
+
+
+def _fitting_workers(jobs: int) -> int:
+    import os
+
+    import psutil
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    by_memory = int(psutil.virtual_memory().available / (_GIB_PER_WORKER * 2**30))
+    return max(1, min(cores, by_memory, jobs))
+
+
+def _run_children(
+    planned: "Sweep", todo: "list[PlannedRun]", settings: "Settings", workers: int, json_output: bool
+) -> "tuple[list[tuple[PlannedRun, ChildAnswer]], bool]":
+    """Run everything in child processes; answers, and whether the user stopped it."""
+    import json
+    import sys
+    from multiprocessing.connection import wait
+
+    from simulator.child import Child, ChildJob
+    from simulator.cli.progress import SweepProgress
+
+    queue, running = deque(todo), dict[Child, Any]()
+    answers: list[tuple[PlannedRun, ChildAnswer]] = []
+    interrupted = False
+    children = [Child(settings) for _ in range(min(workers, len(todo)))]
+    with SweepProgress(planned.sweep_id, len(todo), quiet=json_output) as progress:
+        while queue or running:
+            try:
+                for child in children:
+                    if child not in running and queue and not interrupted:
+                        run = queue.popleft()
+                        running[child] = run
+                        child.submit(ChildJob(run.spec.canonical_json(), run.name, planned.sweep_id))
+                if not running:
+                    break
+                wait([item for child in running for item in (child.pipe, child.process.sentinel)], timeout=1.0)
+                for child in list(running):
+                    answer = child.answer()
+                    if answer is None:
+                        continue
+                    run = running.pop(child)
+                    answers.append((run, answer))
+                    progress.end(run.name, answer)
+                    if json_output and answer.summary is not None:
+                        sys.stdout.write(json.dumps(answer.summary) + "\n")
+                        sys.stdout.flush()
+            except KeyboardInterrupt:
+                if interrupted:
+                    raise
+                interrupted = True
+                for child in running:
+                    child.interrupt()
+    began = time.monotonic()
+    for child in children:
+        child.close(max(1.0, settings.delivery_seconds + 30 - (time.monotonic() - began)))
+    return answers, interrupted
+
+
+def _show_plan(planned: "Sweep", todo: "list[PlannedRun]") -> None:
+    from collections import Counter
+
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("molecule", "ansatz", "optimizer", "engine", "runs", "to run", title=f"Sweep {planned.sweep_id}")
+    key = lambda run: (run.name, run.spec.ansatz, run.spec.optimizer, run.spec.engine)  # noqa: E731
+    waiting = Counter(map(key, todo))
+    for row, count in Counter(map(key, planned.runs)).items():
+        table.add_row(*row, str(count), str(waiting[row]))
+    console = Console()
+    console.print(table)
+    console.print(f"{len(planned.runs)} runs, {len(planned.runs) - len(todo)} completed, {len(todo)} to run")
+
+
+def _show_outcome(
+    planned: "Sweep", skipped: int, answers: "list[tuple[PlannedRun, ChildAnswer]]",
+    failed: "list[tuple[PlannedRun, ChildAnswer]]", json_output: bool,
+) -> None:  # fmt: skip
+    typer.echo(
+        f"{planned.sweep_id}: {len(answers) - len(failed)} runs completed, {len(failed)} not, {skipped} were completed before",
+        err=json_output,
+    )
+    for run, answer in failed:
+        summary = answer.summary or {}
+        reason = answer.error or summary.get("physical_reason") or summary.get("convergence_reason") or "interrupted"
+        typer.echo(f"  {run.name} {run.spec.ansatz} {run.spec.optimizer} seed {run.spec.seed}: {reason}", err=True)

@@ -1,0 +1,161 @@
+"""What the topics say about specifications: which are completed, which were started."""
+
+import io
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from simulator.settings import Settings
+from simulator.streaming.clients import ServiceError, make_consumer, make_registry
+from simulator.streaming.registry import schema_id_of
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer
+    from confluent_kafka.schema_registry import SchemaRegistryClient
+
+_SECONDS = 15.0
+
+
+class Decoder:
+    """Decodes framed values with their writer's schema, looked up once an id."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._registry: SchemaRegistryClient = make_registry(settings)
+        self._schemas: dict[int, Any] = {}
+
+    def __call__(self, value: bytes) -> dict[str, Any]:
+        """The record in a framed value.
+
+        Raises:
+            ValueError: the value is not framed, or not of its schema.
+            ServiceError: the registry does not tell.
+        """
+        from fastavro import parse_schema, schemaless_reader
+
+        schema_id = schema_id_of(value)
+        if schema_id not in self._schemas:
+            try:
+                text = self._registry.get_schema(schema_id).schema_str
+            except Exception as error:
+                raise ServiceError(
+                    f"registry {self._settings.registry_url} does not tell schema {schema_id}: {error}"
+                ) from None
+            self._schemas[schema_id] = parse_schema(json.loads(text or "null"))
+        try:
+            record = schemaless_reader(io.BytesIO(value[5:]), self._schemas[schema_id], None)
+        except (EOFError, IndexError, TypeError, KeyError, UnicodeDecodeError) as error:
+            raise ValueError(f"not of schema {schema_id}: {error}") from None
+        if not isinstance(record, dict):
+            raise ValueError(f"schema {schema_id} is no record")
+        return record
+
+
+@dataclass
+class Outcomes:
+    """What became of specifications so far. A specification may have several runs."""
+
+    completed: set[str] = field(default_factory=set)
+    ended_runs: dict[str, str] = field(default_factory=dict)  # run_id -> spec_id
+    started_runs: dict[str, str] = field(default_factory=dict)  # run_id -> spec_id
+
+    def add(self, stream: str, record: dict[str, Any]) -> None:
+        """Take a record of vqe_run or vqe_result."""
+        run_id, spec_id = str(record["run_id"]), str(record["spec_id"])
+        if stream == "vqe_run":
+            self.started_runs[run_id] = spec_id
+            return
+        self.ended_runs[run_id] = spec_id
+        if record["status"] == "completed":
+            self.completed.add(spec_id)
+
+    def lost(self) -> Counter[str]:
+        """By spec_id, how many runs began and never ended."""
+        return Counter(spec for run, spec in self.started_runs.items() if run not in self.ended_runs)
+
+
+class OutcomeReader:
+    """Follows vqe_run and vqe_result of every major version from their beginning."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.outcomes = Outcomes()
+        self._settings, self._decode = settings, Decoder(settings)
+        self._consumer: Consumer = make_consumer(settings, "vqe-outcomes", **{"enable.partition.eof": False})
+        self._assigned: set[tuple[str, int]] = set()
+
+    def catch_up(self) -> Outcomes:
+        """Read to the present end of the topics.
+
+        Raises:
+            ServiceError: Kafka or the registry does not answer.
+        """
+        from confluent_kafka import KafkaException, TopicPartition
+
+        try:
+            self._assign_new()
+            ends = {}
+            for topic, partition in self._assigned:
+                _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_SECONDS)
+                ends[topic, partition] = high
+            while any(self._position(*key) < end for key, end in ends.items()):
+                messages = self._consumer.consume(1_000, timeout=_SECONDS)
+                if not messages:
+                    raise ServiceError(f"Kafka at {self._settings.kafka_bootstrap_servers} stopped answering")
+                for message in messages:
+                    self._take(message)
+        except KafkaException as error:
+            raise ServiceError(f"Kafka at {self._settings.kafka_bootstrap_servers}: {error.args[0].str()}") from None
+        return self.outcomes
+
+    def close(self) -> None:
+        """Leave."""
+        self._consumer.close()
+
+    def _position(self, topic: str, partition: int) -> int:
+        return self._positions.get((topic, partition), 0)
+
+    def _assign_new(self) -> None:
+        from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+
+        if not hasattr(self, "_positions"):
+            self._positions: dict[tuple[str, int], int] = {}
+        metadata = self._consumer.list_topics(timeout=_SECONDS)
+        found = {
+            (name, partition)
+            for name, topic in metadata.topics.items()
+            if name.rsplit("_v", 1)[0] in ("vqe_run", "vqe_result")
+            for partition in topic.partitions
+        }
+        new = sorted(found - self._assigned)
+        if new:
+            self._consumer.incremental_assign([TopicPartition(t, p, OFFSET_BEGINNING) for t, p in new])
+            self._assigned |= set(new)
+            for key in new:
+                low, _ = self._consumer.get_watermark_offsets(TopicPartition(*key), timeout=_SECONDS)
+                self._positions[key] = low
+
+    def _take(self, message: Any) -> None:
+        from simulator.log import get_logger
+
+        if message.error() is not None:
+            return
+        topic = message.topic()
+        self._positions[topic, message.partition()] = message.offset() + 1
+        try:
+            self.outcomes.add(topic.rsplit("_v", 1)[0], self._decode(message.value() or b""))
+        except (ValueError, KeyError) as error:  # not ours to mend: the sink puts it on its dead letter topic
+            get_logger().warning("unreadable record", topic=topic, offset=message.offset(), error=str(error))
+
+
+def read_outcomes(settings: Settings) -> Outcomes:
+    """What the topics say now.
+
+    Raises:
+        ServiceError: Kafka or the registry does not answer.
+    """
+    reader = OutcomeReader(settings)
+    try:
+        return reader.catch_up()
+    finally:
+        reader.close()

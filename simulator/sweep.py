@@ -1,0 +1,232 @@
+"""Sweeps: an experiment file as a matrix of specifications, each error with the line of the file."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from simulator.errors import InputError
+from simulator.molecules import Molecule, load_molecule
+from simulator.spec import Noise, RunSpec, make_spec, parse_active_space, parse_noise
+
+TOP_KEYS = ("name", "molecules", "settings", "matrix", "seeds")
+MOLECULE_KEYS = ("molecule", "charge", "multiplicity", "scale")
+SPEC_KEYS = (
+    "basis", "active_space", "freeze_core", "mapper", "ansatz", "reps", "optimizer", "optimizer_options",
+    "max_iterations", "tolerance", "initial_point", "engine", "aer_method", "device", "precision", "shots", "noise",
+    "charge", "multiplicity",
+)  # fmt: skip
+MAX_RUNS = 1_000_000
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run of a sweep."""
+
+    name: str
+    spec: RunSpec
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as planned: every run once, in the order of the file."""
+
+    sweep_id: str
+    runs: tuple[PlannedRun, ...]
+
+
+def load_sweep(path: Path) -> Sweep:
+    """The sweep that an experiment file describes.
+
+    The file has `molecules` (names, files, or mappings with charge, multiplicity and a list `scale` that stretches the
+    geometry), `settings` (one value each), `matrix` (lists; every combination is run), and `seeds` (a number or a list).
+
+    Raises:
+        InputError: the file cannot be read or a value is not allowed; names the file and the line.
+    """
+    return _Reader(path).sweep()
+
+
+class _Reader:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"sweep {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
+        try:
+            node = yaml.compose(text, Loader=yaml.SafeLoader)
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f":{mark.line + 1}" if mark else ""
+            raise InputError(f"sweep {path}{where}: {getattr(error, 'problem', None) or 'not YAML'}") from None
+        self.lines: dict[tuple[str | int, ...], int] = {}
+        self.data = self._plain(node, ()) if node is not None else None
+
+    def fail(self, where: tuple[str | int, ...], message: str) -> InputError:
+        while where and where not in self.lines:
+            where = where[:-1]
+        return InputError(f"sweep {self.path}:{self.lines.get(where, 1)}: {message}")
+
+    def _plain(self, node: yaml.Node, where: tuple[str | int, ...]) -> Any:
+        """The node's value; the line of each value is remembered under its path."""
+        self.lines[where] = node.start_mark.line + 1
+        if isinstance(node, yaml.MappingNode):
+            mapping: dict[str, Any] = {}
+            for key_node, value_node in node.value:
+                key = str(key_node.value)
+                self.lines[(*where, key)] = key_node.start_mark.line + 1
+                if key in mapping:
+                    raise self.fail((*where, key), f"{key} is given twice")
+                mapping[key] = self._plain(value_node, (*where, key))
+            return mapping
+        if isinstance(node, yaml.SequenceNode):
+            return [self._plain(item, (*where, i)) for i, item in enumerate(node.value)]
+        constructor = yaml.SafeLoader("")
+        try:
+            value = constructor.construct_object(node)
+        except (ValueError, yaml.YAMLError):
+            raise self.fail(where, f"{node.value!r} cannot be read") from None
+        if isinstance(value, str) and _is_float(value):  # YAML 1.1 reads 1e-5 as text
+            return float(value)
+        return value
+
+    def sweep(self) -> Sweep:
+        data = self._mapping(self.data, (), TOP_KEYS)
+        name = data.get("name", self.path.stem)
+        if not isinstance(name, str) or not name.strip():
+            raise self.fail(("name",), "name must be a text")
+        molecules = list(self._molecules(data.get("molecules")))
+        fixed = self._mapping(data.get("settings") or {}, ("settings",), SPEC_KEYS)
+        matrix = self._mapping(data.get("matrix") or {}, ("matrix",), SPEC_KEYS)
+        for key, values in matrix.items():
+            if key in fixed:
+                raise self.fail(("matrix", key), f"{key} is in settings too")
+            if not isinstance(values, list) or not values:
+                raise self.fail(("matrix", key), f"{key} must be a list of values")
+        seeds = self._seeds(data.get("seeds", 1))
+        count = len(molecules) * len(seeds)
+        for values in matrix.values():
+            count *= len(values)
+        if count > MAX_RUNS:
+            raise self.fail(("matrix",), f"{count:,} runs are more than the {MAX_RUNS:,} that are allowed")
+        runs: dict[str, PlannedRun] = {}
+        for molecule, where in molecules:
+            for chosen in itertools.product(*([(k, i, v) for i, v in enumerate(vs)] for k, vs in matrix.items())):
+                values = {k: (v, ("settings", k)) for k, v in fixed.items()}
+                values |= {k: (v, ("matrix", k, i)) for k, i, v in chosen}
+                for seed in seeds:
+                    spec = self._spec(molecule, where, values, seed)
+                    runs.setdefault(spec.spec_id, PlannedRun(molecule.name, spec))
+        return Sweep(name.strip(), tuple(runs.values()))
+
+    def _mapping(self, value: Any, where: tuple[str | int, ...], allowed: tuple[str, ...]) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise self.fail(where, f"{where[-1] if where else 'the file'} must be a mapping of {', '.join(allowed)}")
+        for key in value:
+            if key not in allowed:
+                raise self.fail((*where, key), f"unknown key {key} (use one of {', '.join(allowed)})")
+        return value
+
+    def _molecules(self, entries: Any) -> Iterator[tuple[Molecule, tuple[str | int, ...]]]:
+        if not isinstance(entries, list) or not entries:
+            raise self.fail(("molecules",), "molecules must be a list of names, files or mappings")
+        for i, entry in enumerate(entries):
+            where: tuple[str | int, ...] = ("molecules", i)
+            given: dict[str, Any] = {"molecule": entry} if isinstance(entry, str) else self._mapping(entry, where, MOLECULE_KEYS)
+            text = given.get("molecule")
+            if not isinstance(text, str):
+                raise self.fail(where, "a molecule needs a name or a file")
+            if text.endswith((".xyz", ".json")) and not Path(text).is_absolute():
+                text = str(self.path.parent / text)  # beside the experiment, wherever it is run from
+            for key in ("charge", "multiplicity"):
+                if not isinstance(given.get(key, 0), int) or isinstance(given.get(key), bool):
+                    raise self.fail((*where, key), f"{key} must be a whole number, not {given[key]!r}")
+            try:
+                molecule = load_molecule(text, charge=given.get("charge"), multiplicity=given.get("multiplicity"))
+            except InputError as error:
+                raise self.fail(where, str(error)) from None
+            scales = given.get("scale", [1.0])
+            scales = scales if isinstance(scales, list) else [scales]
+            for j, scale in enumerate(scales):
+                at = (*where, "scale", j)
+                if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < 100:
+                    raise self.fail(at, f"scale must be a positive number, not {scale!r}")
+                yield self._scaled(molecule, float(scale), at if "scale" in given else where), where
+
+    def _scaled(self, molecule: Molecule, scale: float, where: tuple[str | int, ...]) -> Molecule:
+        if scale == 1.0:
+            return molecule
+        geometry = tuple((x * scale, y * scale, z * scale) for x, y, z in molecule.geometry)
+        try:
+            return Molecule(
+                f"{molecule.name}@{scale:g}", molecule.elements, geometry, molecule.charge, molecule.multiplicity
+            )
+        except InputError as error:
+            raise self.fail(where, str(error)) from None
+
+    def _seeds(self, given: Any) -> list[int]:
+        seeds = list(range(given)) if isinstance(given, int) and not isinstance(given, bool) else given
+        if (
+            not isinstance(seeds, list)
+            or not seeds
+            or any(isinstance(s, bool) or not isinstance(s, int) for s in seeds)
+        ):
+            raise self.fail(("seeds",), f"seeds must be a number of seeds or a list of whole numbers, not {given!r}")
+        return seeds
+
+    def _spec(self, molecule: Molecule, where: tuple[str | int, ...], values: dict[str, Any], seed: int) -> RunSpec:
+        def made(keys: dict[str, Any]) -> RunSpec:
+            return make_spec(molecule, seed=seed, **_spec_fields({k: v for k, (v, _) in keys.items()}))
+
+        try:
+            return made(values)
+        except InputError as error:
+            # The culprit is the value without which the rest is allowed; the last of them is what the user varied.
+            for key, (_, at) in reversed(values.items()):
+                try:
+                    made({k: v for k, v in values.items() if k != key})
+                except InputError:
+                    continue
+                raise self.fail(at, f"{molecule.name or molecule.formula}: {error}") from None
+            raise self.fail(where, f"{molecule.name or molecule.formula}: {error}") from None
+
+
+def _spec_fields(values: dict[str, Any]) -> dict[str, Any]:
+    """Fields of RunSpec from the keys of an experiment file.
+
+    Raises:
+        InputError: a text is not of the form its key wants.
+    """
+    out = dict(values)
+    if (space := out.pop("active_space", None)) is not None:
+        out["active_electrons"], out["active_orbitals"] = parse_active_space(str(space))
+    noise = out.get("noise")
+    if isinstance(noise, str):
+        out["noise"] = parse_noise(noise)
+    elif isinstance(noise, dict):
+        try:
+            out["noise"] = Noise(**noise)
+        except TypeError:
+            raise InputError("noise takes one_qubit, two_qubit and readout") from None
+    for key in ("optimizer_options",):
+        if out.get(key) is not None and not isinstance(out[key], dict):
+            raise InputError(f"{key} must be a mapping")
+    if "freeze_core" in out and not isinstance(out["freeze_core"], bool):
+        raise InputError(f"freeze_core must be true or false, not {out['freeze_core']!r}")
+    if isinstance(out.get("initial_point"), list):
+        out["initial_vector"], out["initial_point"] = tuple(out["initial_point"]), "vector"
+    return out
+
+
+def _is_float(text: str) -> bool:
+    if "e" not in text.lower() or (not text[:1].strip("+-.").isdigit() and text[:1] not in "+-."):
+        return False
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
