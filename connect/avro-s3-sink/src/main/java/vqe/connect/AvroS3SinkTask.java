@@ -58,12 +58,13 @@ public class AvroS3SinkTask extends SinkTask {
     private static final Logger log = LoggerFactory.getLogger(AvroS3SinkTask.class);
     /** Magic byte 0, then the schema id. */
     static final int HEADER = 5;
-    private static final long DLQ_WAIT_MS = 10_000;
 
     private final Map<TopicPartition, PartitionBuffer> partitions = new HashMap<>();
     /** Topic ids as looked up during the present call of put. */
     private final Map<String, Optional<Uuid>> idsNow = new HashMap<>();
     private final LongSupplier clock;
+    /** How long the dead letter queue is waited for at a time: well under the time in which a consumer must poll. */
+    long deadLetterWaitMs = 10_000;
     private SinkSettings settings;
     private AvroContainer.Codec codec;
     private ObjectNames names;
@@ -237,7 +238,7 @@ public class AvroS3SinkTask extends SinkTask {
         while (!p.deadLetters.isEmpty()) {
             PartitionBuffer.DeadLetter letter = p.deadLetters.get(0);
             try {
-                letter.sent().get(DLQ_WAIT_MS, TimeUnit.MILLISECONDS);
+                letter.sent().get(deadLetterWaitMs, TimeUnit.MILLISECONDS);
             } catch (TimeoutException e) {
                 throw new OutageException(OutageException.Of.DLQ, "no acknowledgement for " + p.tp + " offset " + letter.offset(), null);
             } catch (ExecutionException e) {

@@ -23,6 +23,7 @@ import org.apache.avro.Schema;
 final class DatumValidator {
     static final int MAX_EMPTY_ITEMS = 1 << 20;
     static final int MAX_DEPTH = 500;
+    static final String WRONG_BLOCK_SIZE = "a block's byte size does not fit its items";
 
     /** What a payload's first fault is; carries no stack trace, for a stream of garbage is to be cheap. */
     static final class Invalid extends Exception {
@@ -124,7 +125,7 @@ final class DatumValidator {
         @Override void walk(Cursor in) throws Invalid { in.readLong(); }
     };
     private static final Step BYTES = new Step() {
-        @Override void walk(Cursor in) throws Invalid { in.at += in.readLength(); }
+        @Override void walk(Cursor in) throws Invalid { in.jump(in.readLength()); }
     };
     private static final Step STRING = new Step() {
         @Override void walk(Cursor in) throws Invalid { in.string(); }
@@ -188,8 +189,9 @@ final class DatumValidator {
                 int stop = -1;
                 if (count < 0) {
                     count = -count;
-                    int size = in.readLength();
-                    stop = in.at + size;
+                    long size = in.readLong();
+                    if (size < 0 || size > in.end - in.at) throw new Invalid(WRONG_BLOCK_SIZE);
+                    stop = in.at + (int) size;
                 }
                 // Also catches -Long.MIN_VALUE, which is negative still.
                 if (count < 0 || count > Math.max(in.end - in.at, MAX_EMPTY_ITEMS)) {
@@ -203,7 +205,7 @@ final class DatumValidator {
                         item.walk(in);
                     }
                 }
-                if (stop >= 0 && in.at != stop) throw new Invalid("a block's byte size does not fit its items");
+                if (stop >= 0 && in.at != stop) throw new Invalid(WRONG_BLOCK_SIZE);
             }
             in.depth--;
         }
