@@ -1,6 +1,8 @@
-"""Ansatz circuits as lists of Pauli rotations and CNOTs, from which both our statevector engine and Aer's circuits come."""
+"""Ansatz circuits as lists of Pauli rotations and CNOTs: what our statevector engine and Aer's circuits come from."""
 
 from dataclasses import dataclass
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -15,12 +17,12 @@ ROTATION, CNOT = 0, 1
 class Gates:
     """Gates in order of action on the basis state `initial_state`.
 
-    A rotation is exp(-i angle/2 P(x, z)) with angle = coefficient * parameters[parameter]; a CNOT has its control in x and its
-    target in z, as one-bit masks, and parameter -1.
+    A rotation is exp(-i angle/2 P(x, z)) with angle = coefficient * (its slot's value); a CNOT has its control in x and
+    its target in z, as one-bit masks, and slot -1.
 
-    Parameters enter through slots: a slot is what a shift rule shifts as a whole. Its `frequencies` are those of the energy
-    as a function of the slot's angle: 1 for a single rotation, 1 and 2 for an excitation, whose generator has the eigenvalues
-    -1, 0, 1.
+    Parameters enter through slots: a slot is what a shift rule shifts as a whole, and takes the value of one parameter.
+    The energy as a function of a slot's angle has the frequency 1 for a single rotation, 1 and 2 for an excitation, whose
+    generator has the eigenvalues -1, 0, 1.
     """
 
     n_qubits: int
@@ -68,7 +70,7 @@ def uccsd_gates(ansatz: ExcitationSet, mapping: Mapping) -> Gates:
 
 
 def library_gates(name: str, reps: int, mapping: Mapping) -> Gates:
-    """EfficientSU2, RealAmplitudes or ExcitationPreserving from Qiskit's circuit library, with its default entanglement.
+    """EfficientSU2, RealAmplitudes or ExcitationPreserving as in Qiskit's circuit library, default entanglement.
 
     ExcitationPreserving starts from the Hartree-Fock determinant, the others from |0...0>.
 
@@ -77,8 +79,13 @@ def library_gates(name: str, reps: int, mapping: Mapping) -> Gates:
     """
     from qiskit.circuit.library import efficient_su2, excitation_preserving, real_amplitudes
 
-    make = {"efficient_su2": efficient_su2, "real_amplitudes": real_amplitudes, "excitation_preserving": excitation_preserving}
+    make = {
+        "efficient_su2": efficient_su2,
+        "real_amplitudes": real_amplitudes,
+        "excitation_preserving": excitation_preserving,
+    }
     circuit = make[name](mapping.n_qubits, reps=reps)
+    circuit = circuit.decompose(gates_to_decompose="Interaction")  # ExcitationPreserving's block of RXX and RYY
     index = {parameter: k for k, parameter in enumerate(circuit.parameters)}
     hf_state = mapping.hartree_fock_state()
     rows: list[tuple[int, int, int, int, float]] = []
@@ -89,6 +96,16 @@ def library_gates(name: str, reps: int, mapping: Mapping) -> Gates:
         gate = instruction.operation.name
         if gate == "cx":
             rows.append((CNOT, 1 << qubits[0], 1 << qubits[1], -1, 0.0))
+            continue
+        if gate == "xx_plus_yy":  # exp(-i angle/4 (XX + YY)), two rotations that commute
+            angle, beta = instruction.operation.params
+            if float(beta) != 0.0:
+                raise ValueError(f"{name} holds an {gate} gate with a phase")
+            (parameter,) = angle.parameters
+            mask = sum(1 << q for q in qubits)
+            for z in (0, mask):
+                rows.append((ROTATION, mask, z, len(slots), 0.5 * float(angle.gradient(parameter))))
+                slots.append(index[parameter])
             continue
         if gate not in ("rx", "ry", "rz", "rxx", "ryy", "rzz"):
             raise ValueError(f"{name} holds a gate {gate!r}")
@@ -110,7 +127,13 @@ def library_gates(name: str, reps: int, mapping: Mapping) -> Gates:
 
 
 def _gates(
-    rows: list[Any], n_qubits: int, initial: int, slot_parameter: np.ndarray, frequencies: int, labels: tuple[str, ...], hf: np.ndarray
+    rows: list[Any],
+    n_qubits: int,
+    initial: int,
+    slot_parameter: np.ndarray,
+    frequencies: int,
+    labels: tuple[str, ...],
+    hf: np.ndarray,
 ) -> Gates:
     kind, x, z, slot, coefficient = zip(*rows, strict=True) if rows else ((), (), (), (), ())
     return Gates(
@@ -121,7 +144,7 @@ def _gates(
 
 
 def build_circuit(gates: Gates, angles: Any) -> Any:
-    """A Qiskit circuit of rx, ry, rz, h, s, sdg, x and cx.
+    """A Qiskit circuit of rx, ry, rz, h, s, sdg, x, cx and cz.
 
     Args:
         gates: the ansatz.
@@ -132,16 +155,52 @@ def build_circuit(gates: Gates, angles: Any) -> Any:
     circuit = QuantumCircuit(gates.n_qubits)
     for q in _bits(gates.initial_state):
         circuit.x(q)
-    for kind, x, z, angle in zip(gates.kind.tolist(), gates.x.tolist(), gates.z.tolist(), angles, strict=True):
+    rows = zip(gates.kind.tolist(), gates.slot.tolist(), gates.x.tolist(), gates.z.tolist(), angles, strict=True)
+    for (kind, _, x), group in groupby(rows, key=itemgetter(0, 1, 2)):
+        rotations = [(z, angle) for *_, z, angle in group]
         if kind == CNOT:
-            circuit.cx(x.bit_length() - 1, z.bit_length() - 1)
+            for z, _ in rotations:
+                circuit.cx(x.bit_length() - 1, z.bit_length() - 1)
+        elif len(rotations) > 1:
+            _append_excitation(circuit, x, rotations)
         else:
-            _append_rotation(circuit, x, z, angle)
+            _append_rotation(circuit, x, *rotations[0])
     return circuit
 
 
+def _append_excitation(circuit: Any, x: int, rotations: list[tuple[int, Any]]) -> None:
+    """The rotations of one excitation together: a Y rotation of one qubit, its sign decided by the parities of others.
+
+    All strings flip the same qubits x and hold an odd number of Ys (T - T^dagger is real). CNOTs from one of these qubits
+    to the rest leave Y there and Zs elsewhere, Y_t Z^w; a CZ between t and q turns Y_t into Y_t Z_q. NH3 takes 18,680 CNOTs
+    when each string has a ladder of its own, and Aer nine seconds; 4,000 two-qubit gates this way.
+    """
+    target, *others = _bits(x)
+    for q in others:
+        circuit.cx(target, q)
+    left = []
+    for z, angle in rotations:
+        parity = (z & x).bit_count()
+        if not parity % 2:
+            raise ValueError("an excitation's string must hold an odd number of Ys")
+        # X^x Z^z maps to X_t Z^w without a sign; the powers of i in P(x, z) leave i^(parity - 1)
+        left.append((z & ~(1 << target), angle if parity % 4 == 1 else -angle))
+    current = 0
+    while left:
+        left.sort(key=lambda item: (item[0] ^ current).bit_count())
+        wanted, angle = left.pop(0)
+        for q in _bits(wanted ^ current):
+            circuit.cz(q, target)
+        circuit.ry(angle, target)
+        current = wanted
+    for q in _bits(current):
+        circuit.cz(q, target)
+    for q in reversed(others):
+        circuit.cx(target, q)
+
+
 def _append_rotation(circuit: Any, x: int, z: int, angle: Any) -> None:
-    """exp(-i angle/2 P): every letter turned to Z, the parity gathered on the last qubit, turned there, and all undone."""
+    """exp(-i angle/2 P): each letter turned to Z, the parity gathered on the last qubit, turned there, all undone."""
     qubits = _bits(x | z)
     if not qubits:
         return  # a global phase
@@ -153,10 +212,10 @@ def _append_rotation(circuit: Any, x: int, z: int, angle: Any) -> None:
         if z >> q & 1:
             circuit.sdg(q)
         circuit.h(q)
-    for control, target in zip(qubits, qubits[1:], strict=False):
+    for control, target in pairwise(qubits):
         circuit.cx(control, target)
     circuit.rz(angle, qubits[-1])
-    for control, target in reversed(list(zip(qubits, qubits[1:], strict=False))):
+    for control, target in reversed(list(pairwise(qubits))):
         circuit.cx(control, target)
     for q in _bits(x):
         circuit.h(q)

@@ -1,6 +1,7 @@
 """The engines behind one interface: which there are, which fits a run, and what they cannot do together."""
 
-from __future__ import annotations  # NumPy's types are named below, NumPy is not loaded: the command line reads this module
+# NumPy's types are named below, NumPy is not loaded: the command line reads this module
+from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """Evaluates an ansatz's energy. Energies are total, in hartree; parameters are in radian, shape: (n_parameters,)."""
+    """Evaluates an ansatz's energy (total, hartree) at parameters in radian, shape: (n_parameters,)."""
 
     name: str
     n_parameters: int
@@ -34,7 +35,8 @@ def choose_engine(
     aer_method: str = "statevector", **_: Any,
 ) -> str:  # fmt: skip
     """What `--engine auto` means: aer where only Aer can do it, else sector for uccsd, else statevector."""
-    if shots is not None or noise is not None or device != "cpu" or precision != "double" or aer_method != "statevector":
+    sampled = shots is not None or noise is not None
+    if sampled or device != "cpu" or precision != "double" or aer_method != "statevector":
         return "aer"
     return "sector" if ansatz == "uccsd" else "statevector"
 
@@ -55,11 +57,13 @@ def check_engine(spec: RunSpec) -> None:
                 raise InputError(f"engine {spec.engine} cannot do {name}{shown} (use engine aer or auto)")
     if spec.engine == "sector" and spec.ansatz != "uccsd":
         raise InputError(
-            f"engine sector works in the space of fixed electron numbers, which ansatz {spec.ansatz} leaves (use statevector, aer or auto)"
+            f"engine sector is for ansatz uccsd: {spec.ansatz} leaves the space of fixed electron numbers"
+            " (use statevector, aer or auto)"
         )
     if spec.noise is not None and spec.shots is None and spec.aer_method not in ("density_matrix", "automatic"):
         raise InputError(
-            f"noise without shots needs a density matrix, not aer method {spec.aer_method} (use aer method density_matrix, or give shots)"
+            f"noise without shots needs a density matrix, not aer method {spec.aer_method}"
+            " (use aer method density_matrix, or give shots)"
         )
     if spec.device == "gpu" and spec.aer_method == "matrix_product_state":
         raise InputError("aer method matrix_product_state does not run on a gpu (use statevector or density_matrix)")

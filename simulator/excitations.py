@@ -85,8 +85,8 @@ def uccsd(
         norb: spatial orbitals.
         nelec: alpha and beta electrons.
         orbsym: irreps; excitations that are not totally symmetric are dropped. None keeps all.
-        spin_tied: an excitation and its mirror image share a parameter; for closed shells only (tied, O2's triplet stops
-            2.66 mHa above FCI instead of 1.29, CH2's 3.53 instead of 0.19).
+        spin_tied: an excitation and its mirror image share a parameter; for closed shells only (tied, O2's triplet
+            stops 2.66 mHa above FCI instead of 1.29, CH2's 3.53 instead of 0.19).
         reps: repetitions.
     """
     chosen = [e for e in all_excitations(norb, nelec) if orbsym is None or e.is_totally_symmetric(orbsym)]

@@ -159,7 +159,9 @@ class Mapping:
         """S^2 = S_- S_+ + S_z (S_z + 1)."""
         a, n = self.annihilators(), self.norb
         raising = concatenated([a[p].adjoint() @ a[p + n] for p in range(n)])
-        half_difference = concatenated([(a[p + s].adjoint() @ a[p + s]) * w for p in range(n) for s, w in ((0, 0.5), (n, -0.5))])
+        half_difference = concatenated(
+            [(a[p + s].adjoint() @ a[p + s]) * w for p in range(n) for s, w in ((0, 0.5), (n, -0.5))]
+        )
         return self.reduced(raising.adjoint() @ raising + half_difference @ half_difference + half_difference)
 
 

@@ -16,7 +16,9 @@ PERTURBATION = 0.1
 """Radians: how far a start on a stationary point is moved; at 0.01, L-BFGS-B leaves square H4's late or never."""
 
 
-def initial_parameters(spec: "RunSpec", labels: tuple[str, ...], hf_parameters: np.ndarray, mp2_parameters: np.ndarray | None) -> np.ndarray:
+def initial_parameters(
+    spec: "RunSpec", labels: tuple[str, ...], hf_parameters: np.ndarray, mp2_parameters: np.ndarray | None
+) -> np.ndarray:
     """The start that the specification asks for, shape (n_parameters,), radian.
 
     Args:

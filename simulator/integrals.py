@@ -1,6 +1,7 @@
 """From a molecule to the electronic Hamiltonian of its active space: RHF or ROHF orbitals and their integrals, by PySCF."""
 
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ come out equal to 1e-10 whoever runs the SCF."""
 SCF_GRADIENT_TOLERANCE = 1e-8
 """Orbital gradient, hartree."""
 
+SINGLE_THREADED = 200_000
+"""Vectors shorter than this are worked on by one thread."""
+
 DEGENERACY = 1e-6
 """Orbitals closer than this, in hartree, are degenerate: which mixture of them the SCF found is chance."""
 
@@ -39,7 +43,9 @@ class Problem:
     norb: int
     nelec: tuple[int, int]  # alpha, beta
     h1: np.ndarray  # hartree, shape: (norb, norb); the frozen core's mean field is in it
-    eri: np.ndarray  # (pq|rs), hartree, 8-fold packed, shape: (n_pairs (n_pairs + 1) / 2,) with n_pairs = norb (norb + 1) / 2
+    eri: (
+        np.ndarray
+    )  # (pq|rs), hartree, 8-fold packed, shape: (n_pairs (n_pairs + 1) / 2,) with n_pairs = norb (norb + 1) / 2
     energy_offset: float  # hartree: nuclear repulsion and frozen core
     hf_energy: float  # total, hartree
     mo_energy: np.ndarray  # hartree, shape: (norb,); the mean of mo_ea and mo_eb in an open shell
@@ -54,7 +60,11 @@ class Problem:
 
     def __post_init__(self) -> None:
         n_pairs = self.norb * (self.norb + 1) // 2
-        for name, wanted in (("h1", (self.norb, self.norb)), ("eri", (n_pairs * (n_pairs + 1) // 2,)), ("mo_energy", (self.norb,))):
+        for name, wanted in (
+            ("h1", (self.norb, self.norb)),
+            ("eri", (n_pairs * (n_pairs + 1) // 2,)),
+            ("mo_energy", (self.norb,)),
+        ):
             got = getattr(self, name).shape
             if got != wanted:
                 raise ValueError(f"{name} has shape {got}, not {wanted}")
@@ -98,9 +108,10 @@ def build_problem(spec: "RunSpec", stages: Stages) -> Problem:
         check_memory(
             f"integrals of {nao} orbitals ({molecule.formula}, {spec.basis})", 8 * n_pairs**2, "use a smaller basis"
         )
-        mf, retried = _converged_scf(mol, molecule)
+        with omp_threads(n_pairs**2):
+            mf, retried = _converged_scf(mol, molecule)
         coefficients = _canonical_orbitals(mf)
-    with stages("integrals"):
+    with stages("integrals"), omp_threads(n_pairs**2):
         return _problem(spec, mf, coefficients, n_core, norb, nelec, retried)
 
 
@@ -116,7 +127,9 @@ def _mole(molecule: Molecule, basis: str) -> Any:
             except (BasisNotFoundError, KeyError, ValueError, RuntimeError, AssertionError, IndexError, OSError):
                 found = False
         if not found:
-            raise InputError(f"unknown basis {basis!r} for {element} (use one that PySCF has, e.g. sto-3g, 6-31g, cc-pvdz)")
+            raise InputError(
+                f"unknown basis {basis!r} for {element} (use one that PySCF has, e.g. sto-3g, 6-31g, cc-pvdz)"
+            )
     mol = gto.Mole()
     mol.build(
         dump_input=False, parse_arg=False, verbose=0, unit="Angstrom", basis=basis, charge=molecule.charge,
@@ -132,21 +145,27 @@ def _active_space(spec: "RunSpec", n_orbitals: int) -> tuple[int, int]:
     if spec.active_electrons is None or spec.active_orbitals is None:
         n_core, norb = core, n_orbitals - core
         if n_core > molecule.n_beta:
-            raise InputError(f"freeze core: {molecule.formula} has {molecule.n_beta} doubly occupied orbitals, its core {core}")
+            raise InputError(
+                f"freeze core: {molecule.formula} has {molecule.n_beta} doubly occupied orbitals, its core {core}"
+            )
         what = f"{spec.basis} with the core frozen" if core else spec.basis
     else:
         frozen = molecule.n_electrons - spec.active_electrons
         n_core, norb = frozen // 2, spec.active_orbitals
         what = f"active space {spec.active_electrons}e,{spec.active_orbitals}o"
         if frozen < 0 or frozen % 2:
-            raise InputError(f"{what}: {molecule.formula} has {molecule.n_electrons} electrons, an even number must stay outside")
+            raise InputError(
+                f"{what}: {molecule.formula} has {molecule.n_electrons} electrons, an even number must stay outside"
+            )
         if n_core + norb > n_orbitals:
             raise InputError(
                 f"{what} is larger than the molecule: {molecule.formula} in {spec.basis} has {n_orbitals} orbitals,"
                 f" {n_core} of them doubly occupied outside the active space"
             )
         if n_core < core:
-            raise InputError(f"{what} reaches into the core: {core} core orbitals are frozen, {n_core} are outside the active space")
+            raise InputError(
+                f"{what} reaches into the core: {core} core orbitals are frozen, {n_core} are outside the active space"
+            )
     if molecule.n_alpha - n_core > norb or molecule.n_beta < n_core:
         raise InputError(f"{what}: {norb} orbitals cannot hold {molecule.n_alpha - n_core} alpha electrons")
     if molecule.n_alpha == n_core:
@@ -199,7 +218,9 @@ def _canonical_orbitals(mf: Any) -> Any:
     while start < len(energies):
         stop = start + 1
         while (
-            stop < len(energies) and energies[stop] - energies[stop - 1] < DEGENERACY and occupations[stop] == occupations[start]
+            stop < len(energies)
+            and energies[stop] - energies[stop - 1] < DEGENERACY
+            and occupations[stop] == occupations[start]
         ):
             stop += 1
         for label in np.unique(labels[start:stop]):
@@ -256,7 +277,9 @@ def _closed_shell_potential(mf: Any, density: np.ndarray) -> np.ndarray:
     return np.asarray(j - 0.5 * k)
 
 
-def _fock_diagonals(h1: np.ndarray, eri: np.ndarray, norb: int, nelec: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def _fock_diagonals(
+    h1: np.ndarray, eri: np.ndarray, norb: int, nelec: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
     """Diagonals of the alpha and beta Fock matrices, which an ROHF's own orbital energies are not."""
     from pyscf import ao2mo
 
@@ -266,6 +289,17 @@ def _fock_diagonals(h1: np.ndarray, eri: np.ndarray, norb: int, nelec: tuple[int
     n_alpha, n_beta = nelec
     direct = h1.diagonal() + coulomb[:, :n_alpha].sum(1) + coulomb[:, :n_beta].sum(1)
     return direct - exchange[:, :n_alpha].sum(1), direct - exchange[:, :n_beta].sum(1)
+
+
+def omp_threads(size: int) -> AbstractContextManager[Any]:
+    """One OpenMP thread for PySCF where vectors of `size` numbers are too short for more.
+
+    Two threads on a busy two-core machine took 0.55 s for NH3's optimization, one thread 0.05 s: libgomp's threads spin
+    while they wait for each other.
+    """
+    from pyscf import lib
+
+    return lib.with_omp_threads(1) if size < SINGLE_THREADED else nullcontext()
 
 
 def problem_determinants(problem: Problem) -> int:

@@ -48,7 +48,9 @@ class Molecule:
         if len(self.elements) != len(self.geometry):
             raise InputError(f"{where}: {len(self.elements)} elements but {len(self.geometry)} positions")
         object.__setattr__(self, "elements", tuple(_element(s, i, where) for i, s in enumerate(self.elements, start=1)))
-        object.__setattr__(self, "geometry", tuple(_position(p, i, where) for i, p in enumerate(self.geometry, start=1)))
+        object.__setattr__(
+            self, "geometry", tuple(_position(p, i, where) for i, p in enumerate(self.geometry, start=1))
+        )
         self._check_distances(where)
         for name in ("charge", "multiplicity"):
             value = getattr(self, name)
@@ -162,7 +164,9 @@ def bundled_molecules() -> list[Molecule]:
 
 def published_energies() -> list[dict[str, Any]]:
     """The bundled table of published total energies: `molecule` (a bundled name), `basis`, `method`, `energy` (hartree), `source`."""
-    entries: list[dict[str, Any]] = json.loads(files("simulator").joinpath("bundled/published.json").read_text())["energies"]
+    entries: list[dict[str, Any]] = json.loads(files("simulator").joinpath("bundled/published.json").read_text())[
+        "energies"
+    ]
     return entries
 
 
@@ -184,7 +188,9 @@ def _bundled_named(text: str, where: str | None) -> dict[str, Any]:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
     hint = f"did you mean {near[0]}? " if near else ""
     place = f"{where}: " if where and where != text else ""
-    raise InputError(f"{place}unknown molecule {text!r} ({hint}bundled: {', '.join(known)}; or a path to an .xyz or .json file)")
+    raise InputError(
+        f"{place}unknown molecule {text!r} ({hint}bundled: {', '.join(known)}; or a path to an .xyz or .json file)"
+    )
 
 
 def _read(path: Path, name: str) -> str:
@@ -203,7 +209,9 @@ def _parse_xyz(text: str, name: str) -> dict[str, Any]:
     try:
         n_atoms = int(lines[0].split()[0])
     except (IndexError, ValueError):
-        raise InputError(f"molecule {name}: line 1 must be the number of atoms, not {lines[0] if lines else ''!r}") from None
+        raise InputError(
+            f"molecule {name}: line 1 must be the number of atoms, not {lines[0] if lines else ''!r}"
+        ) from None
     if n_atoms < 1:
         raise InputError(f"molecule {name}: line 1 gives {n_atoms} atoms (at least 1 is needed)")
     rows = [(number, line) for number, line in enumerate(lines[2:], start=3) if line.strip()]
@@ -213,7 +221,9 @@ def _parse_xyz(text: str, name: str) -> dict[str, Any]:
     for number, line in rows:
         parts = line.split()
         if len(parts) < 4:
-            raise InputError(f"molecule {name}: line {number} must be an element and three coordinates, not {line.strip()!r}")
+            raise InputError(
+                f"molecule {name}: line {number} must be an element and three coordinates, not {line.strip()!r}"
+            )
         elements.append(parts[0])
         geometry.append(tuple(_coordinate(p, f"molecule {name}: line {number}") for p in parts[1:4]))
     comment = dict(part.split("=", 1) for part in (lines[1].split() if len(lines) > 1 else []) if part.count("=") == 1)

@@ -1,6 +1,7 @@
 """The optimizers: what each accepts, and one way to run them all. SciPy is loaded when one runs."""
 
-from __future__ import annotations  # NumPy's types are named below, NumPy is not loaded: the command line reads this table
+# NumPy's types are named below, NumPy is not loaded: the command line reads this table
+from __future__ import annotations
 
 import difflib
 import math
@@ -122,12 +123,16 @@ def check_options(optimizer: str, options: dict[str, Any]) -> dict[str, float | 
         InputError: an unknown optimizer or option (names the nearest), or a value that is not allowed.
     """
     if optimizer not in OPTIMIZERS:
-        raise InputError(f"unknown optimizer {optimizer!r}{_nearest(optimizer, OPTIMIZERS)} (use one of {', '.join(OPTIMIZERS)})")
+        raise InputError(
+            f"unknown optimizer {optimizer!r}{_nearest(optimizer, OPTIMIZERS)} (use one of {', '.join(OPTIMIZERS)})"
+        )
     known = {o.name: o for o in OPTIMIZERS[optimizer].options}
     for name in options:
         if name not in known:
             allowed = ", ".join(known) or "none"
-            raise InputError(f"optimizer {optimizer}: unknown option {name!r}{_nearest(name, known)} (allowed: {allowed})")
+            raise InputError(
+                f"optimizer {optimizer}: unknown option {name!r}{_nearest(name, known)} (allowed: {allowed})"
+            )
     return {name: option.checked(options.get(name, option.default), optimizer) for name, option in known.items()}
 
 
@@ -171,7 +176,14 @@ class Minimum:
 
 
 def run_optimizer(
-    name: str, options: dict[str, Any], objective: Objective, start: np.ndarray, *, max_iterations: int, tolerance: float, seed: int
+    name: str,
+    options: dict[str, Any],
+    objective: Objective,
+    start: np.ndarray,
+    *,
+    max_iterations: int,
+    tolerance: float,
+    seed: int,
 ) -> Minimum:
     """Minimize from `start`, shape (n_parameters,), in radian; what `tolerance` means is in OPTIMIZERS[name].tolerance."""
     if name == "spsa":
@@ -190,7 +202,15 @@ def run_optimizer(
     elif name == "nelder-mead":
         simplex = np.vstack([start, start + options["initial_step"] * np.eye(n)])
         kept = {k: options[k] for k in ("xatol", "adaptive")}
-        given |= {"options": {"maxiter": max_iterations, "maxfev": NO_LIMIT, "fatol": tolerance, "initial_simplex": simplex, **kept}}
+        given |= {
+            "options": {
+                "maxiter": max_iterations,
+                "maxfev": NO_LIMIT,
+                "fatol": tolerance,
+                "initial_simplex": simplex,
+                **kept,
+            }
+        }
     elif name == "powell":
         kept = {"xtol": options["xtol"], "direc": options["initial_step"] * np.eye(n)}
         given |= {"options": {"maxiter": max_iterations, "maxfev": NO_LIMIT, "ftol": tolerance, **kept}}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simulator.integrals import Problem, problem_determinants
+from simulator.integrals import Problem, omp_threads, problem_determinants
 from simulator.memory import MAX_FCI_DETERMINANTS, available_bytes
 from simulator.molecules import load_molecule, published_energies
 from simulator.stages import Stages
@@ -39,7 +39,7 @@ def compute_references(problem: Problem, spec: "RunSpec", stages: Stages) -> tup
     FCI is solved for the asked <S^2> (PySCF's fix_spin where the lowest root has another spin: singlet O2's is a triplet) up
     to MAX_FCI_DETERMINANTS determinants, CCSD(T) is computed beyond.
     """
-    with stages("reference"):
+    with stages("reference"), omp_threads(problem_determinants(problem)):
         found = [Reference("HF", problem.hf_energy, None, problem.spin_squared)]
         exact = _exact(problem)
         found += _perturbative(problem, with_triples=exact[0].energy is None)
@@ -61,7 +61,10 @@ def reference_energy(references: tuple[Reference, ...]) -> tuple[str, float] | N
 def _perturbative(problem: Problem, with_triples: bool) -> list[Reference]:
     names = ("MP2", "CCSD", "CCSD(T)")
     if not problem.is_closed_shell:
-        return [Reference(n, None, "open shell: PySCF would compute it on unrestricted orbitals (ROHF-MP2 becomes UMP2)") for n in names]
+        return [
+            Reference(n, None, "open shell: PySCF would compute it on unrestricted orbitals (ROHF-MP2 becomes UMP2)")
+            for n in names
+        ]
     if problem.norb == problem.nelec[0]:
         return [Reference(n, problem.hf_energy, None, 0.0) for n in names]  # no virtual orbitals: nothing correlates
     from pyscf import cc, mp
@@ -70,7 +73,10 @@ def _perturbative(problem: Problem, with_triples: bool) -> list[Reference]:
     out = [Reference("MP2", problem.hf_energy + float(mp.MP2(mf).run(verbose=0).e_corr))]
     nocc, nvir = problem.nelec[0], problem.norb - problem.nelec[0]
     if 8 * 8 * nocc**2 * nvir**2 + 8 * nvir**4 > available_bytes():
-        return out + [Reference(n, None, f"amplitudes of {nocc} occupied and {nvir} virtual orbitals exceed memory") for n in names[1:]]
+        return out + [
+            Reference(n, None, f"amplitudes of {nocc} occupied and {nvir} virtual orbitals exceed memory")
+            for n in names[1:]
+        ]
     ccsd = cc.CCSD(mf)
     ccsd.verbose, ccsd.conv_tol, ccsd.max_cycle = 0, 1e-9, 200
     ccsd.kernel()

@@ -8,12 +8,14 @@ derivatives cost about two more sets of rotations (adjoint differentiation, Jone
 
 from typing import Any
 
+import numba
 import numpy as np
-from numba import njit
 
 from simulator.excitations import ExcitationSet, Ladder
-from simulator.integrals import Problem
+from simulator.integrals import Problem, omp_threads
 from simulator.memory import check_memory, n_determinants
+
+njit: Any = numba.njit  # its own annotations do not know unpacked arguments
 
 MAX_START_AMPLITUDE = 0.3
 """Radians. MP2 amplitudes grow without bound where gaps close; a rotation that large is no better a start."""
@@ -23,7 +25,7 @@ MIN_GAP = 1e-3
 
 
 @njit(cache=True)
-def string_tables(strings, ladders):
+def string_tables(strings: np.ndarray, ladders: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Source, target and sign of every ladder's action on every string it does not annihilate.
 
     Args:
@@ -66,7 +68,19 @@ def string_tables(strings, ladders):
 
 
 @njit(cache=True, fastmath=True)
-def rotate(c, a_src, a_dst, a_sgn, a_off, b_src, b_dst, b_sgn, b_off, which, angles):
+def rotate(
+    c: np.ndarray,
+    a_src: np.ndarray,
+    a_dst: np.ndarray,
+    a_sgn: np.ndarray,
+    a_off: np.ndarray,
+    b_src: np.ndarray,
+    b_dst: np.ndarray,
+    b_sgn: np.ndarray,
+    b_off: np.ndarray,
+    which: np.ndarray,
+    angles: np.ndarray,
+) -> None:
     """Apply every excitation to c, shape (na, nb), in place; `which[e]` holds its alpha and beta ladder, -1 for none."""
     nb = c.shape[1]
     for e in range(len(which)):
@@ -97,7 +111,22 @@ def rotate(c, a_src, a_dst, a_sgn, a_off, b_src, b_dst, b_sgn, b_off, which, ang
 
 
 @njit(cache=True, fastmath=True)
-def unrotate(c, lam, a_src, a_dst, a_sgn, a_off, b_src, b_dst, b_sgn, b_off, which, angles, parameter, gradient):
+def unrotate(
+    c: np.ndarray,
+    lam: np.ndarray,
+    a_src: np.ndarray,
+    a_dst: np.ndarray,
+    a_sgn: np.ndarray,
+    a_off: np.ndarray,
+    b_src: np.ndarray,
+    b_dst: np.ndarray,
+    b_sgn: np.ndarray,
+    b_off: np.ndarray,
+    which: np.ndarray,
+    angles: np.ndarray,
+    parameter: np.ndarray,
+    gradient: np.ndarray,
+) -> None:
     """Undo every excitation on c (the state) and lam (H times it), adding 2 <lam| T - T^dagger |c> to each parameter's slot."""
     nb = c.shape[1]
     for e in range(len(which) - 1, -1, -1):
@@ -216,7 +245,8 @@ class SectorEngine:
         return len(self.ansatz.excitations) // distinct if distinct else 1
 
     def _hamiltonian(self, c: np.ndarray) -> np.ndarray:
-        out = self._contract(self._h2, c, self.problem.norb, self.problem.nelec, self._links)
+        with omp_threads(c.size):
+            out = self._contract(self._h2, c, self.problem.norb, self.problem.nelec, self._links)
         return np.asarray(out).reshape(self._shape)
 
 
@@ -241,7 +271,9 @@ def _tables(norb: int, nelec: tuple[int, int], ansatz: ExcitationSet) -> tuple[t
     return tuple(tables), which
 
 
-def _from_reference(ladder: int, source: np.ndarray, target: np.ndarray, sign: np.ndarray, offset: np.ndarray) -> tuple[int, float]:
+def _from_reference(
+    ladder: int, source: np.ndarray, target: np.ndarray, sign: np.ndarray, offset: np.ndarray
+) -> tuple[int, float]:
     """Where a ladder takes the first string (Hartree-Fock's), and with which sign."""
     if ladder < 0:
         return 0, 1.0
