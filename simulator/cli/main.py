@@ -11,7 +11,7 @@ import click
 import typer
 
 from simulator import __version__
-from simulator.cli import molecules, report, run, sql, streaming, sweep, tables
+from simulator.cli import molecules, report, run, sql, streaming, sweep, tables, watch
 from simulator.errors import VqeError
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ app.command("topics")(streaming.topics)
 app.command("replay")(streaming.replay)
 app.command("submit")(sweep.submit)
 app.command("worker")(streaming.worker)
+app.command("watch")(watch.watch)
 app.command("doctor")(run.doctor)
 
 

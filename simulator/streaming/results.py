@@ -2,12 +2,13 @@
 
 import io
 import json
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from simulator.settings import Settings
-from simulator.streaming.clients import ServiceError, make_consumer, make_registry
+from simulator.streaming.clients import ServiceError, make_admin, make_consumer, make_registry
 from simulator.streaming.registry import schema_id_of
 
 if TYPE_CHECKING:
@@ -81,8 +82,10 @@ class OutcomeReader:
     def __init__(self, settings: Settings) -> None:
         self.outcomes = Outcomes()
         self._settings, self._decode = settings, Decoder(settings)
-        self._consumer: Consumer = make_consumer(settings, "vqe-outcomes", **{"enable.partition.eof": False})
+        self._consumer: Consumer = make_consumer(settings, "vqe-outcomes", **{"fetch.wait.max.ms": 100})
+        self._admin = make_admin(settings)
         self._assigned: set[tuple[str, int]] = set()
+        self._positions: dict[tuple[str, int], int] = {}
 
     def catch_up(self) -> Outcomes:
         """Read to the present end of the topics.
@@ -90,17 +93,18 @@ class OutcomeReader:
         Raises:
             ServiceError: Kafka or the registry does not answer.
         """
-        from confluent_kafka import KafkaException, TopicPartition
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import OffsetSpec
 
         try:
             self._assign_new()
-            ends = {}
-            for topic, partition in self._assigned:
-                _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_SECONDS)
-                ends[topic, partition] = high
+            ends = self._offsets(sorted(self._assigned), OffsetSpec.latest())
+            heard = time.monotonic()
             while any(self._position(*key) < end for key, end in ends.items()):
-                messages = self._consumer.consume(1_000, timeout=_SECONDS)
-                if not messages:
+                messages = self._consumer.consume(1_000, timeout=0.2)  # waits for a full thousand, so not for long
+                if messages:
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > _SECONDS:
                     raise ServiceError(f"Kafka at {self._settings.kafka_bootstrap_servers} stopped answering")
                 for message in messages:
                     self._take(message)
@@ -117,10 +121,9 @@ class OutcomeReader:
 
     def _assign_new(self) -> None:
         from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+        from confluent_kafka.admin import OffsetSpec
 
-        if not hasattr(self, "_positions"):
-            self._positions: dict[tuple[str, int], int] = {}
-        metadata = self._consumer.list_topics(timeout=_SECONDS)
+        metadata = self._admin.list_topics(timeout=_SECONDS)
         found = {
             (name, partition)
             for name, topic in metadata.topics.items()
@@ -129,11 +132,20 @@ class OutcomeReader:
         }
         new = sorted(found - self._assigned)
         if new:
+            self._positions |= self._offsets(new, OffsetSpec.earliest())
             self._consumer.incremental_assign([TopicPartition(t, p, OFFSET_BEGINNING) for t, p in new])
             self._assigned |= set(new)
-            for key in new:
-                low, _ = self._consumer.get_watermark_offsets(TopicPartition(*key), timeout=_SECONDS)
-                self._positions[key] = low
+
+    def _offsets(self, partitions: list[tuple[str, int]], which: Any) -> dict[tuple[str, int], int]:
+        """Offsets through the admin client: the consumer's own connection is busy with a waiting fetch."""
+        from confluent_kafka import TopicPartition
+
+        if not partitions:
+            return {}
+        futures = self._admin.list_offsets(
+            {TopicPartition(t, p): which for t, p in partitions}, request_timeout=_SECONDS
+        )
+        return {(key.topic, key.partition): future.result(timeout=_SECONDS).offset for key, future in futures.items()}
 
     def _take(self, message: Any) -> None:
         from simulator.log import get_logger

@@ -68,9 +68,8 @@ def create_topics(settings: Settings) -> dict[str, str]:
         for topic in plan(settings)
     ]
     done: dict[str, str] = {}
-    futures = make_admin(settings).create_topics(
-        wanted, request_timeout=_ADMIN_SECONDS, operation_timeout=_ADMIN_SECONDS
-    )
+    admin = make_admin(settings)  # kept: its futures fail when it is collected
+    futures = admin.create_topics(wanted, request_timeout=_ADMIN_SECONDS, operation_timeout=_ADMIN_SECONDS)
     for name, future in futures.items():
         try:
             future.result(timeout=2 * _ADMIN_SECONDS)
