@@ -53,7 +53,7 @@ def growth() -> dict[str, Any]:
         return {"batches": [round(s, 2) for s in seconds], "tenth / second": round(seconds[9] / seconds[1], 2)}
 
 
-def small() -> dict[str, Any]:
+def small(builds: int = 400) -> dict[str, Any]:
     """400 builds of a run each: the 400th against the tenth (target: at most 4)."""
     import raw_events
 
@@ -61,21 +61,25 @@ def small() -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         data_dir = Path(folder)
-        seconds = []
-        for number in range(400):
-            raw_events.write_runs(
-                data_dir, [raw_events.Run(number, iterations=20, molecule=number % 13)], number=number
-            )
+        seconds: list[float] = []
+        cpu: list[float] = []
+        for number in range(builds):
+            run = raw_events.Run(number, iterations=20, molecule=number % 13)
+            raw_events.write_runs(data_dir, [run], number=number)
+            before = time.process_time()
             seconds.append(batch.build(data_dir).seconds)
+            cpu.append(time.process_time() - before)
         size = sum(f.stat().st_size for f in (data_dir / "warehouse").rglob("*") if f.is_file())
         files = sum(1 for f in (data_dir / "warehouse").rglob("*") if f.is_file())
         return {
             "tenth": round(seconds[9], 3),
             "median of 5 to 15": round(statistics.median(seconds[4:15]), 3),
-            "400th": round(seconds[399], 3),
+            "last": round(seconds[-1], 3),
             "median of the last 11": round(statistics.median(seconds[-11:]), 3),
-            "400th / tenth": round(seconds[399] / seconds[9], 2),
+            "last / tenth": round(seconds[-1] / seconds[9], 2),
             "ratio of medians": round(statistics.median(seconds[-11:]) / statistics.median(seconds[4:15]), 2),
+            "ratio of medians, CPU": round(statistics.median(cpu[-11:]) / statistics.median(cpu[4:15]), 2),
+            "median CPU seconds": f"{statistics.median(cpu[4:15]):.3f} to {statistics.median(cpu[-11:]):.3f}",
             "slowest of the last 50": round(max(seconds[-50:]), 3),
             "warehouse MB": round(size / 1e6, 1),
             "warehouse files": files,

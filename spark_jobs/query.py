@@ -2,8 +2,8 @@
 
 A query sees one batch: that of the newest tag, or of `as_of`. Tables are DuckDB views on the Parquet files of the
 tag's snapshot, so that DuckDB reads only the columns and row groups that it needs; a column that a file does not have
-yet is null. Names tell columns apart: we never rename one. A warehouse in S3 is read through pyiceberg instead, into memory:
-DuckDB would have to download an extension.
+yet is null. Names tell columns apart: we never rename one. A warehouse in S3 is read through pyiceberg instead, into
+memory: DuckDB would have to download an extension.
 """
 
 import difflib
@@ -85,7 +85,7 @@ def query(
                 raise InputError(_one_line(e)) from e
 
 
-def parse(sql: str) -> exp.Expression:
+def parse(sql: str) -> exp.Expr:
     """The one statement of a text, if it only reads.
 
     Raises:
@@ -132,7 +132,7 @@ def view_sql(name: str) -> str:
     return (files("spark_jobs") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
 
 
-def _names(statement: exp.Expression, shown: Sequence[str]) -> list[str]:
+def _names(statement: exp.Expr, shown: Sequence[str]) -> list[str]:
     """Tables and views that a statement reads, each after what it needs itself.
 
     Raises:
@@ -140,7 +140,7 @@ def _names(statement: exp.Expression, shown: Sequence[str]) -> list[str]:
     """
     needed: list[str] = []
 
-    def need(expression: exp.Expression) -> None:
+    def need(expression: exp.Expr) -> None:
         local = {cte.alias for cte in expression.find_all(exp.CTE)}
         for table in expression.find_all(exp.Table):
             name = table.name.lower()
@@ -159,7 +159,7 @@ def _names(statement: exp.Expression, shown: Sequence[str]) -> list[str]:
     return needed
 
 
-def _named(statement: exp.Expression) -> exp.Expression:
+def _named(statement: exp.Expr) -> exp.Expr:
     """The statement with each unnamed result named by its text in Spark's SQL, not by DuckDB's translation."""
     select = statement.find(exp.Select)
     if select is None or not isinstance(statement, exp.Select):

@@ -154,8 +154,8 @@ class Warehouse:
                 self._loaded[table.name] = self.catalog.load_table(table.identifier)
             except FileNotFoundError as e:
                 raise StorageError(
-                    f"table {table.name}: its files are not where the catalog says ({e.filename or e}); Iceberg's paths "
-                    "are absolute, so after moving a data dir delete its warehouse/ and run `vqe tables build`"
+                    f"table {table.name}: its files are not where the catalog says ({e.filename or e}); "
+                    "Iceberg's paths are absolute, so after moving a data dir delete its warehouse/ and run `vqe tables build`"
                 ) from e
         return self._loaded[table.name]
 
@@ -280,11 +280,14 @@ class Warehouse:
 
     # --- small files ---
 
-    def small_files(self, table: Table, where: BooleanExpression = EVERYTHING) -> list[FileScanTask]:
-        """Small files of the partition that has most of them, smallest first, no more than a merge takes."""
+    def small_files(
+        self, table: Table, where: BooleanExpression = EVERYTHING, at_least: int = SMALL_FILES_BEFORE_MERGE
+    ) -> list[FileScanTask]:
+        """Small files of the partition that has most of them, smallest first, no more than a merge takes; none where
+        the table has fewer than `at_least`."""
         found = self.load(table)
         snapshot = found.current_snapshot()
-        if snapshot is None or int(_summary(snapshot).get("total-data-files", "0")) < SMALL_FILES_BEFORE_MERGE:
+        if snapshot is None or int(_summary(snapshot).get("total-data-files", "0")) < at_least:
             return []
         partitions: dict[Any, list[FileScanTask]] = {}
         for task in found.scan(row_filter=where).plan_files():

@@ -1,0 +1,146 @@
+"""`vqe tables`: build, list, verify, reconcile and maintain the tables of a data dir."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from spark_jobs.batch import BatchReport
+
+app = typer.Typer(help="Build, list, verify and maintain the tables.", no_args_is_help=True)
+
+DataDir = Annotated[
+    Path, typer.Option("--data-dir", envvar="VQE_DATA_DIR", help="Folder with raw/ and warehouse/.", show_default=True)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
+DEFAULT_DATA_DIR = Path("vqe-data")
+
+
+@app.command("build")
+def build(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: Json = False) -> None:
+    """Bring the tables up to date with raw/: load what is new."""
+    from spark_jobs import batch
+
+    _require_raw(data_dir)
+    _show_batch(batch.build(data_dir), as_json)
+
+
+@app.command("reconcile")
+def reconcile(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: Json = False) -> None:
+    """Compare every raw file with the ledger: load what was missed, replaced or rejected before."""
+    from spark_jobs import batch
+
+    _require_raw(data_dir)
+    _show_batch(batch.reconcile(data_dir), as_json)
+
+
+@app.command("list")
+def list_(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: Json = False) -> None:
+    """List the tables with their rows, files and sizes, and the batches that can be asked for."""
+    from spark_jobs import maintenance
+
+    found, tags = maintenance.summaries(data_dir)
+    if as_json:
+        _print_json({"tables": [asdict(t) for t in found], "batches": tags})
+        return
+    from rich.table import Table
+
+    shown = Table("table", "a row is", box=None, header_style="bold", pad_edge=False)
+    for name in ("rows", "files", "kB"):
+        shown.add_column(name, justify="right")
+    for t in found:
+        shown.add_row(t.name, t.doc.split(":")[0].split(";")[0], f"{t.rows:,}", f"{t.files:,}", f"{t.bytes / 1e3:,.0f}")
+    console = _console()
+    console.print(shown)
+    if tags:
+        console.print(f"\n{len(tags)} batches kept; the newest: {tags[-1]}", highlight=False)
+
+
+@app.command("verify")
+def verify(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: Json = False) -> None:
+    """Check that every row that was promised is there, once, and that every file can be read."""
+    from spark_jobs import maintenance
+
+    issues = maintenance.verify(data_dir)
+    if as_json:
+        _print_json(
+            {
+                "issues": [
+                    {"check": i.check_name, "table": i.table_name, "key": dict(i.row_key), "detail": i.detail}
+                    for i in issues
+                ]
+            }
+        )
+    else:
+        console = _console()
+        for issue in issues[:50]:
+            key = ", ".join(f"{k} {v}" for k, v in issue.row_key.items())
+            console.print(
+                f"{issue.check_name}: {issue.table_name} {key}: {issue.detail}", highlight=False, markup=False
+            )
+        if len(issues) > 50:
+            console.print(f"... and {len(issues) - 50} more (--json prints all)", highlight=False)
+        if not issues:
+            console.print("The tables are whole: counts as promised, keys unique, tags complete, files readable.")
+    if issues:
+        raise typer.Exit(1)
+
+
+@app.command("maintain")
+def maintain(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: Json = False) -> None:
+    """Merge small files and delete files that no snapshot has. No row changes."""
+    from spark_jobs import maintenance
+
+    done = maintenance.maintain(data_dir)
+    if as_json:
+        _print_json(asdict(done))
+        return
+    merged = sum(done.merged_files.values())
+    _console().print(
+        f"Merged {merged} small files of {len(done.merged_files)} tables, deleted {done.orphan_files} files that no "
+        f"snapshot has ({done.orphan_bytes / 1e6:.1f} MB), in {done.seconds:.1f} s.",
+        highlight=False,
+    )
+
+
+def _show_batch(report: "BatchReport", as_json: bool) -> None:
+    if as_json:
+        _print_json(asdict(report))
+        return
+    console = _console()
+    if report.batch_id is None:
+        console.print("The tables are up to date: no new raw file.")
+        return
+    for path, reason in report.rejected:
+        console.print(f"rejected {path}: {reason}", style="red", highlight=False, markup=False)
+    for name, rows in report.rows.items():
+        if rows:
+            console.print(f"{name:<20} {rows:>10,} rows", highlight=False)
+    told = [f"{report.loaded} files loaded in {report.seconds:.1f} s"]
+    if report.rejected:
+        told.append(f"{len(report.rejected)} rejected")
+    if report.duplicates:
+        told.append(f"{report.duplicates:,} rows were there already")
+    if report.issues:
+        told.append(f"{report.issues} new rows in quality_issues")
+    console.print(f"{', '.join(told)}. Batch {report.batch_id}", highlight=False)
+
+
+def _require_raw(data_dir: Path) -> None:
+    from simulator.errors import InputError
+
+    if not data_dir.is_dir():
+        raise InputError(f"no data dir {data_dir}: make a run first, or name one with --data-dir")
+
+
+def _print_json(found: Any) -> None:
+    typer.echo(json.dumps(found, default=str))
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console()
