@@ -1,5 +1,7 @@
 """Events for tests."""
 
+import time
+
 from simulator.events import Iteration, Result, new_id, now_micros, spec_record
 from simulator.molecules import load_molecule
 from simulator.spec import make_spec
@@ -26,3 +28,10 @@ def a_result(n_parameters: int = 3, **given) -> Result:
         ],
     }  # fmt: skip
     return Result(**{**fields, **given})
+
+
+def spin(seconds: float) -> None:
+    """Keep a core busy."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        sum(range(1000))
