@@ -32,6 +32,8 @@ final class AvroContainer {
     /** Bytes of datums in a block: some readers hold a block in memory, and a damaged one is lost as a whole. */
     private static final int BLOCK = 256 << 10;
     private static final int DEFLATE_LEVEL = Deflater.BEST_SPEED;
+    private static final int SAMPLE = 16 << 10;
+    private static final double WORTHWHILE = 0.88;
     private static final int ZSTD_LEVEL = 1;
     private static final int SYNC = 16;
 
@@ -91,12 +93,23 @@ final class AvroContainer {
         inBlock = 0;
     }
 
+    /**
+     * Looking for repeats in parameters of doubles finds next to none and takes most of the time: where a sample of the block
+     * hardly shrinks, bytes are only coded by their frequency, at several times the speed and within 0.02 of the size.
+     */
     private static byte[] deflate(byte[] bytes) {
+        int sample = Math.min(bytes.length, SAMPLE);
+        boolean repeats = deflate(bytes, sample, Deflater.DEFAULT_STRATEGY).length < sample * WORTHWHILE;
+        return deflate(bytes, bytes.length, repeats ? Deflater.DEFAULT_STRATEGY : Deflater.HUFFMAN_ONLY);
+    }
+
+    private static byte[] deflate(byte[] bytes, int length, int strategy) {
         Deflater deflater = new Deflater(DEFLATE_LEVEL, true);  // Avro's deflate has no zlib header
         try {
-            deflater.setInput(bytes);
+            deflater.setStrategy(strategy);
+            deflater.setInput(bytes, 0, length);
             deflater.finish();
-            ByteArrayOutputStream packed = new ByteArrayOutputStream(bytes.length / 2 + 64);
+            ByteArrayOutputStream packed = new ByteArrayOutputStream(length / 2 + 64);
             byte[] chunk = new byte[64 << 10];
             while (!deflater.finished()) packed.write(chunk, 0, deflater.deflate(chunk));
             return packed.toByteArray();

@@ -65,7 +65,10 @@ public class AvroS3SinkTask extends SinkTask {
     private final LongSupplier clock;
     /** How long the dead letter queue is waited for at a time: well under the time in which a consumer must poll. */
     long deadLetterWaitMs = 10_000;
-    private SinkSettings settings;
+    private int flushRecords;
+    private long flushBytes;
+    private long flushMs;
+    private long bufferBytes;
     private AvroContainer.Codec codec;
     private ObjectNames names;
     private ObjectStore store;
@@ -94,7 +97,12 @@ public class AvroS3SinkTask extends SinkTask {
 
     @Override
     public void start(Map<String, String> props) {
-        settings = new SinkSettings(props);
+        SinkSettings settings = new SinkSettings(props);
+        // Read once: a look-up of a setting is dear next to the work on a record.
+        flushRecords = settings.getInt(SinkSettings.FLUSH_RECORDS);
+        flushBytes = settings.getLong(SinkSettings.FLUSH_BYTES);
+        flushMs = settings.getLong(SinkSettings.FLUSH_MS);
+        bufferBytes = settings.getLong(SinkSettings.BUFFER_BYTES);
         codec = settings.codec();
         names = new ObjectNames(settings.getString(SinkSettings.PREFIX));
         reporter = context.errantRecordReporter();
@@ -175,8 +183,8 @@ public class AvroS3SinkTask extends SinkTask {
             reject(p, record, offset, e);
             return;
         }
-        if (!p.isEmpty() && (p.schema().id() != schema.id() || p.records() >= settings.getInt(SinkSettings.FLUSH_RECORDS)
-                || p.bytes() + value.length > settings.getLong(SinkSettings.FLUSH_BYTES))) {
+        if (!p.isEmpty() && (p.schema().id() != schema.id() || p.records() >= flushRecords
+                || p.bytes() + value.length > flushBytes)) {
             flush(p);
             if (offset < p.next()) return;  // another task has stored it meanwhile
         }
@@ -256,15 +264,14 @@ public class AvroS3SinkTask extends SinkTask {
     private void flushDue() throws OutageException {
         long now = clock.getAsLong();
         for (PartitionBuffer p : partitions.values()) {
-            boolean due = !p.isEmpty() && (now - p.since() >= settings.getLong(SinkSettings.FLUSH_MS)
-                || p.records() >= settings.getInt(SinkSettings.FLUSH_RECORDS));
+            boolean due = !p.isEmpty() && (now - p.since() >= flushMs
+                || p.records() >= flushRecords);
             if (due) flush(p);
         }
     }
 
     /** Milliseconds until put is to be called again, with records or without. */
     private long untilDue() {
-        long flushMs = settings.getLong(SinkSettings.FLUSH_MS);
         long due = flushMs;
         for (PartitionBuffer p : partitions.values()) {
             if (!p.isEmpty()) due = Math.min(due, p.since() + flushMs - clock.getAsLong());
@@ -275,7 +282,7 @@ public class AvroS3SinkTask extends SinkTask {
     private void makeRoom() throws OutageException {
         long sum = 0;
         for (PartitionBuffer p : partitions.values()) sum += p.bytes();
-        if (sum <= settings.getLong(SinkSettings.BUFFER_BYTES)) return;
+        if (sum <= bufferBytes) return;
         flush(partitions.values().stream().max(Comparator.comparingLong(PartitionBuffer::bytes)).orElseThrow());
     }
 

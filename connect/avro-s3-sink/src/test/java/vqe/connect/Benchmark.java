@@ -88,18 +88,20 @@ final class Benchmark {
             System.out.printf("%3d parameters, %4d bytes: decode %6.0f ns, check %5.0f ns, ratio %.1f%n", parameters,
                 events.get(0).length, decode, walk, decode / walk);
         }
-        for (String codec : new String[] {"null", "deflate", "zstandard"}) sink(r, codec);
+        for (int parameters : new int[] {0, 40, 200}) {
+            for (String codec : new String[] {"null", "deflate", "zstandard"}) sink(r, codec, parameters);
+        }
     }
 
-    private static void sink(Random r, String codec) throws Exception {
+    private static void sink(Random r, String codec, int parameters) throws Exception {
         List<byte[]> events = new ArrayList<>();
-        for (int i = 0; i < 5000; i++) events.add(event(r, i, 40));
+        for (int i = 0; i < 5000; i++) events.add(event(r, i, parameters));
         for (int round = 0; round < 3; round++) {
             Bench bench = new Bench("avro.codec", codec, "flush.records", "50000");
             bench.schemas.put(1, SCHEMA.toString());
             long bytes = 0;
             long began = System.nanoTime();
-            for (int offset = 0; offset < 200_000;) {
+            for (int offset = 0; offset < 100_000;) {
                 List<SinkRecord> batch = new ArrayList<>(2000);
                 for (int k = 0; k < 2000; k++, offset++) {
                     byte[] value = events.get(offset % events.size());
@@ -111,7 +113,7 @@ final class Benchmark {
             double seconds = (System.nanoTime() - began) / 1e9;
             long packed = bench.store.objects.values().stream().mapToLong(o -> o.body().length).sum();
             if (round == 2) {
-                System.out.printf("%-9s: %.0f MB/s of records on one core, packed to %.2f%n", codec, bytes / seconds / 1e6, packed / (double) bytes);
+                System.out.printf("%3d parameters, %-9s: %.0f MB/s of records on one core, packed to %.2f%n", parameters, codec, bytes / seconds / 1e6, packed / (double) bytes);
             }
         }
     }
