@@ -297,9 +297,8 @@ class Warehouse:
             return []
         taken: list[FileScanTask] = []
         budget = MERGE_AT_MOST_BYTES
-        for task in sorted(
-            max(partitions.values(), key=lambda tasks: len(tasks)), key=lambda t: t.file.file_size_in_bytes
-        ):
+        most = max(partitions.values(), key=len)
+        for task in sorted(most, key=lambda t: t.file.file_size_in_bytes):
             budget -= task.file.file_size_in_bytes
             if budget < 0:
                 break
