@@ -264,7 +264,7 @@ def _result(
 ) -> Result:  # fmt: skip
     prepared, solution, last = progress.prepared, progress.solution, progress.last
     energy = solution.energy if solution else last.energy if last else None
-    fields: dict[str, Any] = {}
+    fields: dict[str, Any] = {"hamiltonian_id": None}
     if prepared is not None:
         problem, hamiltonian = prepared.problem, prepared.hamiltonian
         reference, reference_name = _reference_energy(prepared.references), _reference_name(prepared.references)

@@ -5,9 +5,8 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 
 from simulator import __version__
@@ -19,6 +18,7 @@ app = typer.Typer(
     help="Run VQE on molecules and have every iteration, parameter and energy in tables.",
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
@@ -36,6 +36,10 @@ app.command("submit")(sweep.submit)
 app.command("worker")(streaming.worker)
 app.command("watch")(watch.watch)
 app.command("doctor")(run.doctor)
+
+
+_UsageProblem: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+"""The base of every usage error: click's, or that of the copy of click that newer typers carry."""
 
 
 def _version(value: bool) -> None:
@@ -62,16 +66,16 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         outcome = app(args=arguments, standalone_mode=False)
         return outcome if isinstance(outcome, int) else 0
-    except click.exceptions.NoArgsIsHelpError as usage:
-        usage.show()
-        return 2
-    except click.ClickException as usage:
-        _complain(usage.format_message())
+    except _UsageProblem as usage:
+        if type(usage).__name__ == "NoArgsIsHelpError":  # its message is the help itself
+            print(usage.format_message())
+        else:
+            _complain(usage.format_message())
         return 2
     except VqeError as error:
         _complain(str(error))
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         _complain("interrupted")
         return 130
     except BrokenPipeError:  # `vqe sql ... | head` has read enough

@@ -125,7 +125,7 @@ def _run_all(specs: "list[tuple[str, RunSpec]]", settings: "Settings", *, build_
         report = build(settings.data_dir)
     else:
         report = None
-    if not json_output:
+    if results and not json_output:
         print_summary(results, settings, report)
     if bad_input is not None:
         raise bad_input

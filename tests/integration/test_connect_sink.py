@@ -111,7 +111,11 @@ def prefix():
 def settings(topic: Topic | str, prefix: str, **more: str) -> dict[str, str]:
     name = topic if isinstance(topic, str) else topic.name
     chosen = {"topics.regex": name, "s3.prefix": prefix, "flush.ms": "1000"}
-    chosen |= {"consumer.override.metadata.max.age.ms": "2000", "retry.backoff.ms": "300", "retry.backoff.max.ms": "1000"}
+    chosen |= {
+        "consumer.override.metadata.max.age.ms": "2000",
+        "retry.backoff.ms": "300",
+        "retry.backoff.max.ms": "1000",
+    }
     return chosen | more
 
 
@@ -306,7 +310,11 @@ def test_a_ten_megabyte_record_does_not_stop_the_stream(stack, connector, prefix
 
 def test_without_a_dead_letter_queue_an_unreadable_record_fails_the_task(stack, connector, topic, prefix):
     topic.send(b"rubbish")
-    connector("strict", settings(topic, prefix, **{"errors.tolerance": "none", "errors.deadletterqueue.topic.name": ""}), wait=False)
+    connector(
+        "strict",
+        settings(topic, prefix, **{"errors.tolerance": "none", "errors.deadletterqueue.topic.name": ""}),
+        wait=False,
+    )
     reasons = failure(stack, "strict")
     assert "unreadable record" in reasons
     assert "errors.deadletterqueue.topic.name" in reasons
@@ -321,7 +329,9 @@ def failure(stack, name: str, seconds: float = 60) -> str:
 def topic_id(stack, topic: str) -> str:
     admin = AdminClient({"bootstrap.servers": stack.bootstrap})
     # librdkafka prints the id in base64's usual letters, Kafka in those for URLs.
-    return str(admin.describe_topics(TopicCollection([topic]))[topic].result(20).topic_id).translate(str.maketrans("+/", "-_"))
+    return str(admin.describe_topics(TopicCollection([topic]))[topic].result(20).topic_id).translate(
+        str.maketrans("+/", "-_")
+    )
 
 
 def test_a_topic_created_anew_fails_the_task_and_names_both_ids(stack, connector, topic, prefix):
@@ -334,7 +344,12 @@ def test_a_topic_created_anew_fails_the_task_and_names_both_ids(stack, connector
     topic.create()
     topic.send_events(range(100, 130))
     reasons = failure(stack, "anew", 90)
-    for words in (f"topic {topic.name} was created anew", former, topic_id(stack, topic.name), "reset the connector's offsets"):
+    for words in (
+        f"topic {topic.name} was created anew",
+        former,
+        topic_id(stack, topic.name),
+        "reset the connector's offsets",
+    ):
         assert words in reasons
     assert objects(stack, prefix) == before
 
@@ -389,7 +404,9 @@ def test_settings_that_would_lose_records_are_refused(stack, topic, prefix):
 def metrics(stack) -> dict[str, float]:
     with urllib.request.urlopen(stack.connect_metrics_url, timeout=10) as response:
         lines = response.read().decode().splitlines()
-    return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if line and not line.startswith("#")}
+    return {
+        line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if line and not line.startswith("#")
+    }
 
 
 def test_metrics_count_what_is_stored_and_show_an_outage(stack, connector, topic, prefix):

@@ -293,7 +293,9 @@ def put(data_dir: Path, path: str, content: bytes) -> Path:
     return target
 
 
-def write_runs(data_dir: Path, runs: Iterable[Run], number: int = 0, streams: Iterable[str] = schemas.STREAMS) -> list[Path]:
+def write_runs(
+    data_dir: Path, runs: Iterable[Run], number: int = 0, streams: Iterable[str] = schemas.STREAMS
+) -> list[Path]:
     """Writes runs as one raw object a stream, as a run or a sweep leaves them.
 
     Args:

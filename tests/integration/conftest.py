@@ -1,0 +1,45 @@
+"""Fixtures of the streaming tests: the services with topics and schemas, and clean topics for each test."""
+
+import contextlib
+import time
+
+import pytest
+
+from .platform import Platform
+
+
+def service_environment(stack, how: str = "plaintext") -> dict[str, str]:
+    """The `VQE_` variables for a way to talk to the broker: plaintext, scram, plain or mtls."""
+    settings = stack.client_settings(how)
+    names = {
+        "bootstrap.servers": "KAFKA_BOOTSTRAP_SERVERS", "security.protocol": "KAFKA_SECURITY_PROTOCOL",
+        "sasl.mechanism": "KAFKA_SASL_MECHANISM", "sasl.username": "KAFKA_USERNAME", "sasl.password": "KAFKA_PASSWORD",
+        "ssl.ca.location": "KAFKA_SSL_CA", "ssl.certificate.location": "KAFKA_SSL_CERTIFICATE",
+        "ssl.key.location": "KAFKA_SSL_KEY",
+    }  # fmt: skip
+    return {f"VQE_{names[k]}": v for k, v in settings.items()} | {"VQE_REGISTRY_URL": stack.registry_url}
+
+
+@pytest.fixture
+def platform(stack, tmp_path) -> Platform:
+    """The product's environment, with every topic made anew and the schemas registered."""
+    found = Platform(service_environment(stack), tmp_path / "data")
+    _drop_topics(found)
+    found.vqe("topics")
+    found.vqe("schemas", "register")
+    return found
+
+
+def _drop_topics(platform: Platform) -> None:
+    from simulator.streaming.clients import make_admin
+
+    admin = make_admin(platform.settings())
+    wanted = lambda: [t for t in admin.list_topics(timeout=30).topics if t.startswith("vqe_")]  # noqa: E731
+    names = wanted()
+    if names:
+        for future in admin.delete_topics(names).values():
+            with contextlib.suppress(Exception):
+                future.result(timeout=30)
+    end = time.monotonic() + 30
+    while wanted() and time.monotonic() < end:
+        time.sleep(0.2)

@@ -1,0 +1,248 @@
+"""Events through the real broker and registry: nothing lost, nothing doubled, no run stopped or slowed."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+from tests.services.probes import eventually
+
+from .conftest import service_environment
+from .platform import Platform, json_lines, spool_files
+
+pytest_plugins = ["tests.services.fixtures"]
+LONG = ("n2", "--ansatz", "uccsd", "--optimizer", "slsqp", "--tolerance", "1e-9")
+"""A run long enough to be disturbed."""
+
+
+def test_every_event_of_a_run_reaches_its_topic_and_the_spool_is_empty(platform):
+    done = platform.vqe("run", "h2", "lih", "--sink", "kafka", "--json")
+    printed = {r["run_id"]: r for r in json_lines(done.stdout)}
+    results = platform.check_promises()
+    assert results.keys() == printed.keys()
+    assert all(results[i]["energy"] == printed[i]["energy"] for i in printed)
+    assert spool_files(platform.data_dir) == []
+    keys = {message.key() for _, message in platform.messages("vqe_iteration_v")}
+    assert keys == {run_id.encode() for run_id in printed}, "key = run_id keeps a run's order"
+
+
+def test_topics_and_schemas_are_set_up_again_without_change(platform):
+    assert platform.vqe("topics").stdout.count("present") == 8
+    assert platform.vqe("schemas", "register").stdout.count("present") == 6
+
+
+def test_the_registry_refuses_what_no_earlier_reader_could_read(platform):
+    import copy
+
+    from confluent_kafka.schema_registry import Schema
+    from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+    from simulator import schemas
+    from simulator.streaming.clients import make_registry
+
+    client = make_registry(platform.settings())
+    broken = copy.deepcopy(schemas.newest("vqe_iteration_v1"))
+    broken["fields"].append({"name": "new", "type": "long"})
+    with pytest.raises(SchemaRegistryError) as caught:
+        client.register_schema("vqe_iteration_v1-value", Schema(json.dumps(broken), "AVRO"))
+    assert caught.value.http_status_code == 409
+    assert client.get_compatibility("vqe_iteration_v1-value") == "FULL_TRANSITIVE"
+
+
+def test_a_schema_nobody_registered_is_spooled_not_registered_by_the_producer(platform, stack):
+    from simulator.streaming.clients import make_registry
+
+    client = make_registry(platform.settings())
+    client.delete_subject("vqe_result_v1-value")
+    done = platform.vqe("run", "h2", "--sink", "kafka", VQE_DELIVERY_SECONDS="2")
+    assert "does not know the schema of vqe_result_v1" in done.stderr
+    assert "vqe_result_v1-value" not in client.get_subjects()
+    assert platform.records("vqe_result_v") == []
+    platform.vqe("schemas", "register")
+    platform.vqe("replay")
+    assert len(platform.check_promises()) == 1
+
+
+@pytest.mark.parametrize("how", ["scram", "plain", "mtls"])
+def test_events_flow_over_tls_with_every_way_to_sign_in(platform, stack, how):
+    secured = Platform(service_environment(stack, how), platform.data_dir)
+    secured.vqe("topics")
+    secured.vqe("run", "h2", "--sink", "kafka")
+    assert len(platform.check_promises()) == 1
+
+
+@pytest.mark.parametrize("how", ["wrong password", "stranger", "unknown authority"])
+def test_who_is_refused_is_told_and_loses_nothing(platform, stack, how):
+    environment = service_environment(stack, "mtls" if how == "stranger" else "scram")
+    if how == "wrong password":
+        environment["VQE_KAFKA_PASSWORD"] = "canary-9f31"
+    elif how == "stranger":
+        environment["VQE_KAFKA_SSL_CERTIFICATE"] = str(stack.security.stranger_cert)
+        environment["VQE_KAFKA_SSL_KEY"] = str(stack.security.stranger_key)
+    else:
+        environment["VQE_KAFKA_SSL_CA"] = str(stack.security.stranger_cert)
+    refused = Platform(environment, platform.data_dir)
+    done = refused.vqe("run", "h2", "--sink", "kafka", VQE_DELIVERY_SECONDS="6")
+    assert "does not take events" in done.stderr
+    assert "canary" not in done.stderr + done.stdout
+    assert spool_files(platform.data_dir)
+    platform.vqe("replay")
+    assert len(platform.check_promises()) == 1
+
+
+@pytest.mark.parametrize("service", ["kafka", "registry"])
+def test_a_service_that_is_away_neither_stops_nor_slows_a_run_and_the_user_hears_of_it_once(platform, stack, service):
+    stack.kill(service)
+    try:
+        began = time.monotonic()
+        done = platform.vqe("run", "h2", "lih", "beh2", "--sink", "kafka", "--json", VQE_DELIVERY_SECONDS="20")
+        assert len(json_lines(done.stdout)) == 3
+        assert done.stderr.count("does not take events") == 1
+        assert done.stderr.count("vqe replay delivers them") == 1
+        assert time.monotonic() - began < 60
+        assert spool_files(platform.data_dir)
+    finally:
+        stack.start(service)
+    replayed = platform.vqe("replay")
+    assert "0 bytes left" in replayed.stdout
+    assert len(platform.check_promises()) == 3
+    assert spool_files(platform.data_dir) == []
+
+
+def test_a_broker_killed_in_mid_run_gets_everything_when_it_is_back(platform, stack):
+    with platform.started("run", *LONG, "--sink", "kafka", "--json") as process:
+        eventually(lambda: platform.records("vqe_iteration_v"), 120, "first iterations in the topic")
+        stack.kill("kafka")
+        time.sleep(3)
+        stack.start("kafka")
+        out, err = process.communicate(timeout=240)
+    assert process.returncode in (0, 1), err
+    (run,) = json_lines(out)
+    assert run["status"] == "completed"
+    platform.vqe("replay", check=None)
+    assert len(platform.check_promises()) == 1
+    assert spool_files(platform.data_dir) == []
+
+
+def test_a_producer_killed_in_mid_run_loses_at_most_its_last_second(platform):
+    with platform.started("run", *LONG, "--sink", "kafka") as process:
+        eventually(lambda: len(platform.records("vqe_iteration_v")) > 3, 120, "iterations in the topic")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    platform.vqe("replay")
+    assert spool_files(platform.data_dir) == []
+    iterations = sorted(r["iteration"] for r in platform.records("vqe_iteration_v"))
+    assert iterations == list(range(len(iterations))), "no gap, and nothing twice"
+    assert len(platform.records("vqe_run_v")) == 1
+    assert platform.records("vqe_result_v") == []
+    platform.vqe("run", "h2", "--sink", "kafka")
+    assert len(platform.check_promises()) == 1
+
+
+def test_the_next_run_delivers_what_an_earlier_one_could_not(platform, stack):
+    stack.kill("kafka")
+    try:
+        platform.vqe("run", "h2", "--sink", "kafka", VQE_DELIVERY_SECONDS="1")
+    finally:
+        stack.start("kafka")
+    platform.vqe("run", "heh+", "--sink", "kafka")
+    eventually(lambda: len(platform.check_promises()) == 2, 30)
+
+
+def test_a_replay_leaves_the_file_of_a_living_writer_alone(platform, stack):
+    stack.kill("kafka")
+    try:
+        with platform.started("run", *LONG, "--sink", "kafka") as process:
+            eventually(lambda: spool_files(platform.data_dir), 60)
+            stack.start("kafka")
+            done = platform.vqe("replay", "--seconds", "3", check=None)
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=120)
+        assert process.returncode == 130
+        assert "delivered" in done.stdout
+    finally:
+        stack.start("kafka")
+    platform.vqe("replay", check=None)
+    results = platform.check_promises()
+    assert [r["status"] for r in results.values()] == ["interrupted"]
+    iterations = [r["iteration"] for r in platform.records("vqe_iteration_v")]
+    assert len(iterations) == len(set(iterations))
+
+
+def test_replaying_the_same_spool_again_adds_no_key(platform, tmp_path):
+    import shutil
+
+    from simulator.events import Iteration, new_id, now_micros
+    from simulator.sinks.kafka import KafkaSink
+
+    settings = platform.settings(kafka_bootstrap_servers="127.0.0.1:9", delivery_seconds=0.1)
+    sink = KafkaSink(settings)
+    run_id = new_id()
+    for i in range(500):
+        sink.emit(Iteration(run_id, now_micros(), i, -1.0, None, None, None, i, 0, 0.1, [0.1] * 4))
+    sink.close()
+    shutil.copytree(settings.spool_dir, tmp_path / "again")
+    platform.vqe("replay")
+    shutil.copytree(tmp_path / "again", settings.spool_dir, dirs_exist_ok=True)
+    platform.vqe("replay")
+    found = [r["iteration"] for r in platform.records("vqe_iteration_v")]
+    assert sorted(set(found)) == list(range(500))
+
+
+def test_a_full_spool_fails_the_run_in_one_clear_line(platform, stack):
+    stack.kill("kafka")
+    try:
+        done = platform.vqe(
+            "run", *LONG, "--sink", "kafka", check=1, VQE_SPOOL_MAX_BYTES="1000000", VQE_DELIVERY_SECONDS="1"
+        )
+    finally:
+        stack.start("kafka")
+    assert "the spool is full" in done.stderr
+    assert "VQE_SPOOL_MAX_BYTES" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_record_too_large_for_kafka_is_kept_and_the_rest_goes_on(platform, capsys):
+    from simulator.events import Iteration, new_id, now_micros
+    from simulator.sinks.kafka import KafkaSink
+
+    sink = KafkaSink(platform.settings())
+    run_id = new_id()
+    for i, size in enumerate((4, 1_300_000, 4)):
+        sink.emit(Iteration(run_id, now_micros(), i, -1.0, None, None, None, i, 0, 0.1, [0.1] * size))
+    assert sink.deliver(30)
+    sink.close()
+    assert sorted(r["iteration"] for r in platform.records("vqe_iteration_v")) == [0, 2]
+    assert sink.delivery.rejected == 1
+    assert "it is kept in" in capsys.readouterr().err
+    (kept,) = (platform.data_dir / "spool" / "rejected").glob("*.bin")
+    assert kept.stat().st_size > 10_000_000
+
+
+def test_watch_shows_a_run_as_a_second_group_beside_the_sink(platform):
+    platform.vqe("run", "h2", "--sink", "kafka", "--json")
+    shown = platform.vqe("watch", "--sink", "kafka", "--exit-when-done").stdout
+    assert "completed" in shown
+    assert "-1.13730604" in shown
+    local = platform.data_dir / "local"
+    platform.vqe("run", "h2", "--data-dir", str(local))
+    assert "-1.13730604" in platform.vqe("watch", "h2", "--data-dir", str(local), "--exit-when-done").stdout
+
+
+def test_clock_skew_of_a_day_loses_nothing(platform):
+    """Only order within files and topics counts, never the clock."""
+    from simulator import events
+    from simulator.sinks.kafka import KafkaSink
+
+    day = 86_400_000_000
+    sink = KafkaSink(platform.settings())
+    for i, skew in enumerate((0, -day, day)):
+        sink.emit(
+            events.Iteration(f"skewed-{i}", events.now_micros() + skew, 0, -1.0, None, None, None, 0, 0, 0.0, None)
+        )
+    assert sink.deliver(30)
+    sink.close()
+    assert len(platform.records("vqe_iteration_v")) == 3
+    assert os.listdir(platform.data_dir / "spool" / "vqe_iteration_v1") == []

@@ -1,0 +1,195 @@
+"""Sweeps, jobs and workers against the real broker: every specification has a completed result, and none is run for nothing."""
+
+import json
+import signal
+import time
+from collections import Counter
+from contextlib import ExitStack
+
+import pytest
+
+from tests.services.probes import eventually
+
+from .platform import json_lines
+
+pytest_plugins = ["tests.services.fixtures"]
+
+SMALL = """
+name: small
+molecules: [h2, heh+, {molecule: h2, scale: [0.9, 1.1]}]
+seeds: 2
+"""
+SLOW = """
+name: slow
+molecules: [{molecule: h2o, scale: [0.98, 1.0, 1.02]}]
+settings: {optimizer: slsqp}
+seeds: 2
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    def write(text):
+        path = tmp_path / "experiment.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def completed(platform) -> Counter:
+    """Completed results by spec_id, each run counted once."""
+    runs = {str(r["run_id"]): r["spec_id"] for r in platform.records("vqe_result_v") if r["status"] == "completed"}
+    return Counter(runs.values())
+
+
+def test_a_sweep_runs_locally_skips_what_is_completed_and_resumes(platform, experiment):
+    path = experiment(SMALL)
+    plan = platform.vqe("sweep", path, "--dry-run").stdout
+    assert "8 runs, 0 completed, 8 to run" in plan
+    done = platform.vqe("sweep", path, "--workers", "2", "--json")
+    assert len(json_lines(done.stdout)) == 8
+    again = platform.vqe("sweep", path, "--json")
+    assert json_lines(again.stdout) == []
+    assert "all 8 runs are completed" in again.stderr
+    forced = platform.vqe("sweep", path, "--force", "--json")
+    assert len(json_lines(forced.stdout)) == 8
+
+
+def test_two_workers_share_a_sweep(platform, experiment):
+    assert "8 jobs sent" in platform.vqe("sweep", experiment(SMALL), "--submit").stdout
+    with ExitStack() as workers:
+        processes = [
+            workers.enter_context(
+                platform.started("worker", "--idle-exit", "15", VQE_DATA_DIR=f"{platform.data_dir}-{i}")
+            )
+            for i in range(2)
+        ]
+        outs = [process.communicate(timeout=240) for process in processes]
+    assert Counter(completed(platform).values()) == {1: 8}
+    assert len(platform.check_promises()) == 8
+    done = [int(out.split(" jobs done")[0].split()[-1]) for out, _ in outs]
+    assert sum(done) == 8
+    assert all(r["sweep_id"] == "small" for r in platform.records("vqe_result_v"))
+
+
+def test_a_job_submitted_again_is_skipped_unless_forced(platform, experiment):
+    path = experiment("name: one\nmolecules: [h2]\n")
+    platform.vqe("submit", path)
+    assert "1 jobs done" in platform.vqe("worker", "--max-jobs", "1").stdout
+    platform.vqe("submit", path)
+    assert "1 skipped" in platform.vqe("worker", "--max-jobs", "1").stdout
+    platform.vqe("submit", path, "--force")
+    assert "1 jobs done" in platform.vqe("worker", "--max-jobs", "1").stdout
+    assert list(completed(platform).values()) == [2]
+
+
+def test_a_worker_killed_in_the_middle_of_a_sweep_costs_no_result_and_doubles_none(platform, experiment):
+    platform.vqe("submit", experiment(SLOW))
+    first = ("worker", "--session-seconds", "6")
+    with platform.started(*first, VQE_DATA_DIR=f"{platform.data_dir}-a") as victim:
+        eventually(lambda: sum(completed(platform).values()) >= 1, 120, "a first result")
+        eventually(
+            lambda: len(platform.records("vqe_run_v")) > len(platform.records("vqe_result_v")), 60, "a run under way"
+        )
+        victim.send_signal(signal.SIGKILL)
+        victim.wait()
+    done = platform.vqe("worker", "--session-seconds", "6", "--idle-exit", "20", VQE_DATA_DIR=f"{platform.data_dir}-b")
+    assert "returned" in done.stdout
+    platform.vqe("replay", VQE_DATA_DIR=f"{platform.data_dir}-a", check=None)
+    assert len(completed(platform)) == 6
+    # the child of the killed worker may have finished its run: then both are kept, and counted as a repeat
+    assert set(completed(platform).values()) <= {1, 2}
+    platform.check_promises()
+
+
+def test_a_stalled_worker_and_its_successor_keep_every_run(platform, experiment):
+    platform.vqe("submit", experiment(SLOW))
+    with platform.started(
+        "worker", "--session-seconds", "6", "--max-jobs", "6", VQE_DATA_DIR=f"{platform.data_dir}-a"
+    ) as stalled:
+        eventually(lambda: platform.records("vqe_run_v"), 120, "a run under way")
+        stalled.send_signal(signal.SIGSTOP)
+        try:
+            platform.vqe("worker", "--session-seconds", "6", "--idle-exit", "20", VQE_DATA_DIR=f"{platform.data_dir}-b")
+        finally:
+            stalled.send_signal(signal.SIGCONT)
+        eventually(lambda: len(completed(platform)) == 6, 60, "all results")
+        time.sleep(10)
+        stalled.send_signal(signal.SIGTERM)
+        stalled.communicate(timeout=90)
+    assert len(completed(platform)) == 6, "each specification at least once"
+    assert sum(completed(platform).values()) <= 8, "and only what was under way twice"
+    platform.check_promises()
+
+
+def test_sigterm_gives_the_job_back(platform, experiment):
+    platform.vqe("submit", experiment("name: back\nmolecules: [n2]\nsettings: {optimizer: slsqp, tolerance: 1e-9}\n"))
+    with platform.started("worker", VQE_DATA_DIR=f"{platform.data_dir}-a") as worker:
+        eventually(lambda: len(platform.records("vqe_iteration_v")) > 2, 120, "iterations")
+        worker.send_signal(signal.SIGTERM)
+        out, err = worker.communicate(timeout=90)
+    assert worker.returncode == 0, err
+    assert "1 returned" in out
+    assert [r["status"] for r in platform.records("vqe_result_v")] == ["interrupted"]
+    with platform.started("worker", "--max-jobs", "1") as worker:
+        eventually(lambda: len(platform.records("vqe_run_v")) == 2, 120, "the job taken again")
+        worker.send_signal(signal.SIGTERM)
+        worker.communicate(timeout=90)
+
+
+def test_what_is_no_job_goes_to_the_dead_letter_topic_with_the_reason(platform, experiment):
+    from simulator.streaming.clients import make_producer
+
+    producer = make_producer(platform.settings())
+    producer.produce("vqe_job_v1", b"not avro at all", b"key")
+    assert producer.flush(30) == 0
+    platform.vqe("submit", experiment("name: one\nmolecules: [h2]\n"))
+    done = platform.vqe("worker", "--max-jobs", "2")
+    assert "1 jobs done" in done.stdout
+    assert "1 set aside" in done.stdout
+    ((_, message),) = platform.messages("vqe_dlq_job")
+    headers = dict(message.headers())
+    assert message.value() == b"not avro at all"
+    assert b"not a job" in headers["reason"]
+    assert headers["topic"] == b"vqe_job_v1"
+
+
+def test_a_job_whose_process_dies_three_times_is_set_aside_and_the_next_runs(platform, experiment, tmp_path):
+    """The process is killed from outside each time it starts the run, as the kernel does when memory is out."""
+    import psutil
+
+    platform.vqe("submit", experiment("name: poison\nmolecules: [n2]\nsettings: {optimizer: slsqp, tolerance: 1e-9}\n"))
+    with platform.started("worker", "--idle-exit", "10") as worker:
+        killed = 0
+        end = time.monotonic() + 180
+        while killed < 3 and time.monotonic() < end:
+            runs = {str(r["run_id"]): r["process_id"] for r in platform.records("vqe_run_v")}
+            if len(runs) > killed:
+                newest = max(runs)
+                psutil.Process(runs[newest]).kill()
+                killed += 1
+            time.sleep(0.3)
+        out, err = worker.communicate(timeout=120)
+    assert killed == 3
+    assert "1 set aside" in out, err
+    ((_, message),) = platform.messages("vqe_dlq_job")
+    assert b"started 3 times without a result" in dict(message.headers())["reason"]
+    assert dict(message.headers())["attempts"] == b"3"
+
+
+def test_a_run_that_fails_is_a_result_not_a_poison_job(platform, experiment):
+    platform.vqe("submit", experiment("name: bad\nmolecules: [h2]\nsettings: {basis: no-such-basis}\n"))
+    assert "1 failed" in platform.vqe("worker", "--max-jobs", "1").stdout
+    (result,) = platform.records("vqe_result_v")
+    assert result["status"] == "failed"
+    assert "no-such-basis" in result["error"]
+    assert platform.messages("vqe_dlq_job") == []
+
+
+def test_a_sweep_collects_its_failures(platform, experiment):
+    path = experiment("name: mixed\nmolecules: [h2]\nmatrix: {basis: [sto-3g, no-such-basis]}\n")
+    done = platform.vqe("sweep", path, "--json", check=1)
+    assert "1 runs completed, 1 not" in done.stderr
+    assert "no-such-basis" in done.stderr
+    assert [json.loads(line)["status"] for line in done.stdout.splitlines()] == ["completed"]
