@@ -56,7 +56,12 @@ def fill(stack: Stack, megabytes: float, parameters: int) -> tuple[int, int]:
         theta = [t + rng.gauss(0, 1e-3) for t in theta]
         out = io.BytesIO(struct.pack(">bI", 0, schema_id))
         out.seek(5)
-        record = {"run_id": "0190b5a2-7c1e-7abc-8def-0123456789ab", "recorded_at": i, "iteration": i, "energy": -1.1 - i * 1e-7}
+        record = {
+            "run_id": "0190b5a2-7c1e-7abc-8def-0123456789ab",
+            "recorded_at": i,
+            "iteration": i,
+            "energy": -1.1 - i * 1e-7,
+        }
         fastavro.schemaless_writer(out, parsed, record | {"parameters": theta})
         values.append(out.getvalue())
     producer = Producer({"bootstrap.servers": stack.bootstrap, "linger.ms": 20, "queue.buffering.max.kbytes": 200_000})
@@ -99,7 +104,10 @@ def main() -> None:
         admin = AdminClient({"bootstrap.servers": stack.bootstrap})
         admin.create_topics([NewTopic(TOPIC, 2, 1)])[TOPIC].result(30)
         records, size = fill(stack, options.megabytes, options.parameters)
-        config = json.loads(setup_connector.DEFAULT_CONFIG.read_text()) | {"avro.codec": options.codec, "flush.ms": "2000"}
+        config = json.loads(setup_connector.DEFAULT_CONFIG.read_text()) | {
+            "avro.codec": options.codec,
+            "flush.ms": "2000",
+        }
         ticks = os.sysconf("SC_CLK_TCK")
 
         def cpu() -> float:

@@ -51,9 +51,7 @@ class Artifacts:
                 self._build_plugin()
             if "minio" in names and not self.minio.exists():
                 # Five to eight minutes on two cores.
-                _run(
-                    ["go", "install", "-trimpath", MINIO_MODULE], env={**os.environ, "GOBIN": str(self.root / "bin")}
-                )
+                _run(["go", "install", "-trimpath", MINIO_MODULE], env={**os.environ, "GOBIN": str(self.root / "bin")})
 
     @contextlib.contextmanager
     def _lock(self):

@@ -12,6 +12,7 @@ from .artifacts import CHECKOUT, Artifacts
 from .probes import BUCKET, eventually, setup_connector
 from .stack import Stack
 
+
 @pytest.fixture(scope="session")
 def stack(request) -> Iterator[Stack]:
     """All services, once for a session, with the bucket. Data and logs stay if a test failed."""

@@ -19,7 +19,17 @@ from .security import Security
 
 HOST = "127.0.0.1"
 NAMES = ("kafka", "minio", "registry", "connect")
-PORTS = ("kafka", "controller", "sasl", "mtls", "minio", "registry", "registry-management", "connect", "connect-metrics")
+PORTS = (
+    "kafka",
+    "controller",
+    "sasl",
+    "mtls",
+    "minio",
+    "registry",
+    "registry-management",
+    "connect",
+    "connect-metrics",
+)
 CLUSTER_ID = "4L6g3nShT-eMCtK--X86sw"
 PR_SET_PDEATHSIG = 1
 
@@ -218,7 +228,9 @@ class Stack:
         try:
             number = int((self.run / f"{name}.pid").read_text())
             # The number may be another program's by now: ours carries this directory in its environment.
-            if f"VQE_STACK={self.directory}".encode() in pathlib.Path(f"/proc/{number}/environ").read_bytes().split(b"\0"):
+            if f"VQE_STACK={self.directory}".encode() in pathlib.Path(f"/proc/{number}/environ").read_bytes().split(
+                b"\0"
+            ):
                 return number
         except (OSError, ValueError):
             pass
