@@ -76,11 +76,8 @@ def mha(value: float | None, sign: bool = True) -> str:
     """An error in millihartree, as many digits as tell something."""
     if value is None:
         return "-"
-    text = (
-        f"{value:{'+' if sign else ''}.3f}"
-        if abs(value) >= 0.0005 or value == 0
-        else f"{value:{'+' if sign else ''}.0e}"
-    )
+    plus = "+" if sign else ""
+    text = f"{value:{plus}.3f}" if abs(value) >= 0.0005 or abs(value) < 1e-6 else f"{value:{plus}.0e}"
     return text.replace("-", "\N{MINUS SIGN}")
 
 

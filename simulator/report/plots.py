@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CHEMICAL_ACCURACY_MHA = 1.6
-FLOOR_MHA = 1e-6
-"""Errors below it are drawn at it: a logarithm has no zero, and the rounding of energies is 1e-10 hartree."""
+FLOOR_MHA = 1e-4
+"""Errors below it are drawn at it: a logarithm has no zero, and nobody asks of a VQE which side of 1e-7 hartree it is."""
 MAX_POINTS = 300
 WIDTH = 10.4  # inches
 
@@ -68,7 +68,7 @@ def convergence(found: Collected) -> str:
         axes.set_yscale("log")
         axes.set_xlim(-0.01 * max(longest, 1), max(longest, 1) * 1.02)
         axes.set_xlabel("iteration")
-        axes.set_ylabel("|error to reference| (mHa)")
+        axes.set_ylabel(f"|error to reference| (mHa), from {FLOOR_MHA:g} on")
         axes.grid(True, which="major", axis="both")
         from matplotlib.ticker import MaxNLocator
 
@@ -85,15 +85,15 @@ def accuracy(found: Collected) -> str:
         return ""
     names = [n for n in _REFERENCES if any(x["reference"] == n for r in rows for x in found.references[r["run_id"]])]
     names += sorted({x["reference"] for r in rows for x in found.references[r["run_id"]]} - set(names))
-    with _figure(1.3 + 0.34 * len(rows), "accuracy") as drawing:
+    with _figure(1.3 + 0.46 * len(rows), "accuracy") as drawing:
         axes = drawing.axes
         axes.axvspan(FLOOR_MHA / 10, CHEMICAL_ACCURACY_MHA, color=GOOD, alpha=0.07, linewidth=0)
         axes.axvline(CHEMICAL_ACCURACY_MHA, color=GOOD, linewidth=1.2, linestyle=(0, (5, 3)))
-        markers = "osD^vP*Xh<>"
+        markers = "osD^vPXh<>*"
         errors: list[float] = []
         for i, name in enumerate(names):
             points = [
-                (max(abs(x["error_mha"]), FLOOR_MHA), y)
+                (max(abs(x["error_mha"]), FLOOR_MHA), y + (i - (len(names) - 1) / 2) * 0.09)  # side by side where equal
                 for y, r in enumerate(rows)
                 for x in found.references[r["run_id"]]
                 if x["reference"] == name and x["error_mha"] is not None
@@ -114,7 +114,7 @@ def accuracy(found: Collected) -> str:
         axes.set_xlim(min(min(errors), CHEMICAL_ACCURACY_MHA) / 2.5, max(max(errors), CHEMICAL_ACCURACY_MHA) * 2.5)
         axes.set_yticks(range(len(rows)), [found.labels[r["run_id"]] for r in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_xlabel("|error| (mHa); the green band is chemical accuracy")
+        axes.set_xlabel(f"|error| (mHa), from {FLOOR_MHA:g} on; the green band is chemical accuracy")
         axes.grid(True, axis="both")
         _legend_right(axes)
         return drawing.svg()
