@@ -30,7 +30,7 @@ from spark_jobs.lock import WAIT_SECONDS, warehouse_lock
 from spark_jobs.quality import Issue
 from spark_jobs.raw import RawObject, RawStore, content_etag, store_of
 from spark_jobs.tables import ISSUES, LEDGER, TABLES, Table
-from spark_jobs.warehouse import SMALL_FILES_BEFORE_MERGE, TAG_PREFIX, Location, Warehouse
+from spark_jobs.warehouse import TAG_PREFIX, Location, Warehouse
 
 FLUSH_BYTES = 128 << 20
 """Arrow bytes of a table's rows that wait in memory. 160,000 iterations of 40 parameters are 64 MiB."""
@@ -317,16 +317,20 @@ class _Batch:
 
     def _table_to_merge(self) -> Table | None:
         """The table whose small files this batch merges: one a batch, so that no single batch pays for all."""
-        candidates = [t for t in self.warehouse.tables if self.files[t.name] or t.name == LEDGER]
+        candidates = [t for t in self.data_tables if self.files[t.name]]
         counts = {t.name: len(self.warehouse.small_files(t, self._days_of(t))) for t in candidates}
-        most = max(candidates, key=lambda t: counts[t.name])
-        return most if counts[most.name] >= SMALL_FILES_BEFORE_MERGE else None
+        most = max(candidates, key=lambda t: counts[t.name], default=None)
+        return most if most is not None and counts[most.name] else None
 
     def _days_of(self, table: Table) -> BooleanExpression:
         """Rows of the days that this batch adds to."""
         if table.partition is None or table.name not in self.days:
             return filters.EVERYTHING
         first, last = self.days[table.name]
+        first, last = (
+            first.replace(hour=0, minute=0, second=0, microsecond=0),
+            last.replace(hour=23, minute=59, second=59, microsecond=999_999),
+        )
         return filters.between(table.partition, first, last)
 
     def _append_issues(self) -> None:
@@ -356,7 +360,7 @@ class _Batch:
             self.warehouse.replace_rows(table, rows, retried, self.batch_id)
             return
         self.files[table.name] = self.warehouse.write(table, rows)
-        self._append(table, merge=len(self.warehouse.small_files(table)) >= SMALL_FILES_BEFORE_MERGE)
+        self._append(table, merge=True)
 
 
 def _where_keys(table: Table, rows: pa.Table) -> BooleanExpression:

@@ -99,7 +99,7 @@ def _delete_orphans(warehouse: Warehouse, found: IcebergTable, age: timedelta) -
     oldest = time.time() - age.total_seconds()
     orphans = [p for p in root.rglob("*") if p.is_file() and p not in used and p.stat().st_mtime <= oldest]
     size = sum(p.stat().st_size for p in orphans)
-    return delete_quietly(found.io, (p.as_uri() for p in orphans)), size
+    return delete_quietly(found.io, (f"file://{p}" for p in orphans)), size
 
 
 # --- verify --------------------------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import duckdb
 import pyarrow as pa
@@ -260,10 +259,9 @@ def duckdb_type(type_: IcebergType) -> str:
 
 def local_path(location: str) -> Path | None:
     """The path of a local file's location; None for another store's."""
-    parts = urlsplit(location)
-    if parts.scheme not in ("", "file"):
-        return None
-    return Path(unquote(parts.path)) if parts.scheme else Path(location)
+    if location.startswith("file:"):
+        return Path("/" + location.removeprefix("file:").lstrip("/"))
+    return None if "://" in location else Path(location)
 
 
 def _fences(warehouse: Warehouse) -> list[str]:

@@ -76,10 +76,15 @@ class Location:
     @classmethod
     def of(cls, data_dir: str | Path) -> "Location":
         root = Path(data_dir).expanduser().resolve()
+        if forbidden := set("?#%") & set(str(root)):
+            raise InputError(
+                f"data dir {root}: Iceberg reads {' '.join(sorted(forbidden))} in a path as parts of a URL"
+            )
         return cls(
             data_dir=root,
             catalog_uri=os.environ.get("VQE_CATALOG_URI") or f"sqlite:///{root / 'warehouse' / 'catalog.db'}",
-            warehouse=os.environ.get("VQE_WAREHOUSE") or (root / "warehouse").as_uri(),
+            warehouse=os.environ.get("VQE_WAREHOUSE")
+            or f"file://{root / 'warehouse'}",  # not quoted: pyiceberg takes it literally
         )
 
     @property
@@ -281,10 +286,11 @@ class Warehouse:
     # --- small files ---
 
     def small_files(
-        self, table: Table, where: BooleanExpression = EVERYTHING, at_least: int = SMALL_FILES_BEFORE_MERGE
+        self, table: Table, where: BooleanExpression = EVERYTHING, at_least: int | None = None
     ) -> list[FileScanTask]:
         """Small files of the partition that has most of them, smallest first, no more than a merge takes; none where
-        the table has fewer than `at_least`."""
+        it has fewer than `at_least` (None: than a batch waits for)."""
+        at_least = SMALL_FILES_BEFORE_MERGE if at_least is None else at_least
         found = self.load(table)
         snapshot = found.current_snapshot()
         if snapshot is None or int(_summary(snapshot).get("total-data-files", "0")) < at_least:
@@ -293,11 +299,11 @@ class Warehouse:
         for task in found.scan(row_filter=where).plan_files():
             if task.file.file_size_in_bytes < SMALL_FILE_BYTES:
                 partitions.setdefault(task.file.partition, []).append(task)
-        if not partitions:
+        most = max(partitions.values(), key=len, default=[])
+        if len(most) < at_least:
             return []
         taken: list[FileScanTask] = []
         budget = MERGE_AT_MOST_BYTES
-        most = max(partitions.values(), key=len)
         for task in sorted(most, key=lambda t: t.file.file_size_in_bytes):
             budget -= task.file.file_size_in_bytes
             if budget < 0:

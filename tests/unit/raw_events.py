@@ -50,7 +50,6 @@ class Run:
         self.molecule_id = sha(f"molecule {self.molecule}")
         self.problem_id = sha(f"problem {self.molecule}")
         self.hamiltonian_id = sha(f"hamiltonian {self.molecule}")
-        self._random = random.Random(self.number)
         self.began = self.at + timedelta(seconds=self.number)
 
     @property
@@ -122,6 +121,7 @@ class Run:
         }
 
     def iteration_events(self) -> list[Event]:
+        drawn = random.Random(self.number)
         return [
             {
                 "run_id": self.run_id,
@@ -134,7 +134,7 @@ class Run:
                 "evaluations": 2 * i + 1,
                 "gradient_evaluations": i,
                 "elapsed_seconds": 0.001 * i,
-                "parameters": [self._random.uniform(-1, 1) for _ in range(self.n_parameters)],
+                "parameters": [drawn.uniform(-1, 1) for _ in range(self.n_parameters)],
             }
             for i in range(self.iterations)
         ]
@@ -186,6 +186,7 @@ class Run:
         ]
 
     def result_event(self) -> Event:
+        drawn = random.Random(-1 - self.number)
         done = self.status == "completed"
         energy = -1.1373 if done else None
         names = ["FCI", "HF", "MP2", "CCSD"][: self.references]
@@ -247,7 +248,7 @@ class Run:
             "references": references,
             "timings": [{"stage": s, "seconds": 0.1 * (i + 1), "calls": 1} for i, s in enumerate(stages)],
             "parameters": [
-                {"parameter_index": i, "label": f"a{i}->v{i}", "initial": 0.0, "optimal": self._random.uniform(-1, 1)}
+                {"parameter_index": i, "label": f"a{i}->v{i}", "initial": 0.0, "optimal": drawn.uniform(-1, 1)}
                 for i in range(self.n_parameters)
             ],
             "counts": {
