@@ -9,7 +9,7 @@ import numpy as np
 from simulator.ansatz import Gates, build_circuit
 from simulator.errors import InputError, RunFailed
 from simulator.hamiltonian import Mapping, QubitHamiltonian
-from simulator.memory import check_memory
+from simulator.memory import check_aer
 from simulator.paulis import PauliSum
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class AerEngine:
     name = "aer"
 
     def __init__(self, spec: "RunSpec", gates: Gates, hamiltonian: QubitHamiltonian, mapping: Mapping) -> None:
-        _check_size(spec, gates.n_qubits)
+        check_aer(spec, gates.n_qubits)
         if spec.device == "gpu":
             found, reason = gpu_available()
             if not found:
@@ -203,18 +203,6 @@ SHIFT_RULES = {
     2: ((np.pi / 4, (np.sqrt(0.5) + 1) / 2), (3 * np.pi / 4, (np.sqrt(0.5) - 1) / 2)),
 }
 """(shift, weight): dE/dx = sum of weight (E(x + shift) - E(x - shift)), exact for energies of 1 frequency, 1, and of two, 1 and 2."""
-
-
-def _check_size(spec: "RunSpec", n_qubits: int) -> None:
-    amplitude = 8 if spec.precision == "single" else 16  # bytes
-    density = spec.aer_method == "density_matrix" or (
-        spec.aer_method == "automatic" and spec.noise is not None and spec.shots is None
-    )
-    if spec.aer_method == "matrix_product_state":
-        return  # its size depends on the state's entanglement
-    what = "density matrix" if density else "statevector"
-    size = amplitude * 2 ** (2 * n_qubits if density else n_qubits)
-    check_memory(f"Aer {what} of {n_qubits} qubits", 2 * size, "use a smaller active space or another aer method")
 
 
 def _simulator(spec: "RunSpec") -> Any:

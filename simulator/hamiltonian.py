@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from simulator.errors import InputError
 from simulator.integrals import Problem
 from simulator.memory import check_memory
-from simulator.paulis import MAX_QUBITS, PauliSum, concatenated, product
+from simulator.paulis import PauliSum, concatenated, product
 from simulator.stages import Stages
 
 COEFFICIENT_CUTOFF = 1e-10
@@ -68,7 +67,7 @@ def qubit_hamiltonian(problem: Problem, mapper: str, stages: Stages) -> QubitHam
         mapper: jordan_wigner, parity (two qubits fewer) or bravyi_kitaev.
 
     Raises:
-        InputError: more qubits than a mask holds or terms than memory holds.
+        InputError: more terms than memory holds.
     """
     from pyscf import ao2mo
 
@@ -115,16 +114,9 @@ class Mapping:
         mapper: jordan_wigner, parity or bravyi_kitaev.
         norb: spatial orbitals.
         nelec: alpha and beta electrons; they fix the two qubits that parity mapping removes.
-
-    Raises:
-        InputError: more qubits than a mask holds.
     """
 
     def __init__(self, mapper: str, norb: int, nelec: tuple[int, int]):
-        if 2 * norb > MAX_QUBITS:
-            raise InputError(
-                f"{2 * norb} qubits are more than the {MAX_QUBITS} that qubit Hamiltonians may have (use a smaller active space)"
-            )
         self.mapper, self.norb, self.nelec = mapper, norb, nelec
         self._removed: dict[int, int] = {}
         if mapper == "parity" and norb > 1:  # Qiskit Nature, too, leaves two qubits as they are

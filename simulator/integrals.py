@@ -9,7 +9,7 @@ import numpy as np
 
 from simulator.elements import core_orbitals
 from simulator.errors import InputError, RunFailed
-from simulator.memory import check_memory, n_determinants
+from simulator.memory import check_memory, check_run, n_determinants
 from simulator.molecules import Molecule
 from simulator.stages import Stages
 
@@ -103,6 +103,7 @@ def build_problem(spec: "RunSpec", stages: Stages) -> Problem:
         mol = _mole(molecule, spec.basis)
         n_core, norb = _active_space(spec, mol.nao)
         nelec = (molecule.n_alpha - n_core, molecule.n_beta - n_core)
+        check_run(spec, norb, nelec)
         nao = mol.nao
         n_pairs = nao * (nao + 1) // 2
         check_memory(
@@ -110,9 +111,9 @@ def build_problem(spec: "RunSpec", stages: Stages) -> Problem:
         )
         with omp_threads(n_pairs**2):
             mf, retried = _converged_scf(mol, molecule)
-        coefficients = _canonical_orbitals(mf)
+        coefficients, orbsym = _canonical_orbitals(mf)
     with stages("integrals"), omp_threads(n_pairs**2):
-        return _problem(spec, mf, coefficients, n_core, norb, nelec, retried)
+        return _problem(spec, mf, coefficients, orbsym, n_core, norb, nelec, retried)
 
 
 def _mole(molecule: Molecule, basis: str) -> Any:
@@ -167,7 +168,9 @@ def _active_space(spec: "RunSpec", n_orbitals: int) -> tuple[int, int]:
                 f"{what} reaches into the core: {core} core orbitals are frozen, {n_core} are outside the active space"
             )
     if molecule.n_alpha - n_core > norb or molecule.n_beta < n_core:
-        raise InputError(f"{what}: {norb} orbitals cannot hold {molecule.n_alpha - n_core} alpha electrons")
+        raise InputError(
+            f"{what}: {norb} orbital{'s' if norb > 1 else ''} cannot hold {molecule.n_alpha - n_core} alpha electrons"
+        )
     if molecule.n_alpha == n_core:
         raise InputError(f"{what}: no electron is left to correlate")
     return n_core, norb
@@ -198,42 +201,43 @@ def _scf(mol: Any) -> Any:
     mf.conv_tol = SCF_ENERGY_TOLERANCE
     mf.conv_tol_grad = SCF_GRADIENT_TOLERANCE
     mf.max_cycle = 100
+    return without_checkpoint(mf)
+
+
+def without_checkpoint(mf: Any) -> Any:
+    """A mean field whose checkpoint file is closed and gone, instead of when the garbage collector finds it."""
     mf.chkfile = None
+    if getattr(mf, "_chkfile", None) is not None:
+        mf._chkfile.close()
+        mf._chkfile = None
     return mf
 
 
-def _canonical_orbitals(mf: Any) -> Any:
-    """Orbitals with what the SCF leaves to chance decided: signs, and mixtures inside degenerate sets of one irrep.
+def _canonical_orbitals(mf: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Orbitals and their irreps, with what the SCF leaves to chance decided: order and mixtures of degenerate ones, signs.
 
-    A degenerate set takes the eigenvectors of a position operator with unequal weights on x, y and z, a sign makes the
-    largest coefficient (the first among equals) positive.
+    A degenerate set is ordered by irrep, those of one irrep become the eigenvectors of a position operator with unequal
+    weights on x, y and z; a sign makes the largest coefficient (the first among equals) positive.
     """
-    coefficients = np.array(mf.mo_coeff)
-    orbsym = _irreps(mf)
+    coefficients, orbsym = np.array(mf.mo_coeff), _irreps(mf)
     energies, occupations = np.asarray(mf.mo_energy), np.asarray(mf.mo_occ)
     x, y, z = mf.mol.intor_symmetric("int1e_r", comp=3)
     position = x + np.sqrt(2) * y + np.sqrt(3) * z
-    labels = orbsym if orbsym is not None else np.zeros(len(energies), int)
-    start = 0
-    while start < len(energies):
-        stop = start + 1
-        while (
-            stop < len(energies)
-            and energies[stop] - energies[stop - 1] < DEGENERACY
-            and occupations[stop] == occupations[start]
-        ):
-            stop += 1
-        for label in np.unique(labels[start:stop]):
-            chosen = start + np.flatnonzero(labels[start:stop] == label)
-            if len(chosen) > 1:
-                block = coefficients[:, chosen]
-                coefficients[:, chosen] = block @ np.linalg.eigh(block.T @ position @ block)[1]
-        start = stop
-    for k in range(coefficients.shape[1]):
-        magnitude = np.abs(coefficients[:, k])
-        if coefficients[np.flatnonzero(magnitude > magnitude.max() - 1e-6)[0], k] < 0:
-            coefficients[:, k] *= -1
-    return coefficients
+    labels = np.zeros(len(energies), np.int64) if orbsym is None else orbsym
+    apart = (np.diff(energies) > DEGENERACY) | (np.diff(occupations) != 0)
+    for chosen in np.split(np.arange(len(energies)), np.flatnonzero(apart) + 1):
+        order = chosen[np.argsort(labels[chosen], kind="stable")]
+        coefficients[:, chosen], labels[chosen] = coefficients[:, order], labels[order]
+        for label in np.unique(labels[chosen]):
+            same = chosen[labels[chosen] == label]
+            if len(same) > 1:
+                block = coefficients[:, same]
+                coefficients[:, same] = block @ np.linalg.eigh(block.T @ position @ block)[1]
+    for column in coefficients.T:
+        magnitude = np.abs(column)
+        if column[np.flatnonzero(magnitude > magnitude.max() - 1e-6)[0]] < 0:
+            column *= -1
+    return coefficients, None if orbsym is None else labels
 
 
 def _irreps(mf: Any) -> np.ndarray | None:
@@ -243,7 +247,14 @@ def _irreps(mf: Any) -> np.ndarray | None:
 
 
 def _problem(
-    spec: "RunSpec", mf: Any, coefficients: np.ndarray, n_core: int, norb: int, nelec: tuple[int, int], retried: bool
+    spec: "RunSpec",
+    mf: Any,
+    coefficients: np.ndarray,
+    orbsym: np.ndarray | None,
+    n_core: int,
+    norb: int,
+    nelec: tuple[int, int],
+    retried: bool,
 ) -> Problem:
     from pyscf import ao2mo
 
@@ -261,7 +272,6 @@ def _problem(
     h1 = space.T @ hcore @ space
     eri = ao2mo.restore(8, ao2mo.kernel(ao_integrals, space), norb)
     mo_ea, mo_eb = _fock_diagonals(h1, eri, norb, nelec)
-    orbsym = _irreps(mf)
     return Problem(
         molecule=spec.molecule, basis=spec.basis, problem_id=spec.problem_id, norb=norb, nelec=nelec,
         h1=0.5 * (h1 + h1.T), eri=np.ascontiguousarray(eri), energy_offset=offset, hf_energy=float(mf.e_tot),

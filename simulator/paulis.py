@@ -9,9 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MAX_QUBITS = 64
-"""A mask is one unsigned 64-bit integer."""
-
 
 @dataclass(frozen=True)
 class PauliSum:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simulator.integrals import Problem, omp_threads, problem_determinants
+from simulator.integrals import Problem, omp_threads, problem_determinants, without_checkpoint
 from simulator.memory import MAX_FCI_DETERMINANTS, available_bytes
 from simulator.molecules import load_molecule, published_energies
 from simulator.stages import Stages
@@ -98,7 +98,7 @@ def _mean_field(problem: Problem) -> Any:
     mol = gto.M(verbose=0)
     mol.nelectron, mol.spin, mol.incore_anyway = sum(problem.nelec), 0, True
     mol.nao = problem.norb
-    mf = scf.RHF(mol)
+    mf = without_checkpoint(scf.RHF(mol))
     mf.get_hcore = lambda *_: problem.h1
     mf.get_ovlp = lambda *_: np.eye(problem.norb)
     mf.energy_nuc = lambda *_: problem.energy_offset

@@ -13,7 +13,7 @@ import numpy as np
 
 from simulator.excitations import ExcitationSet, Ladder
 from simulator.integrals import Problem, omp_threads
-from simulator.memory import check_memory, n_determinants
+from simulator.memory import check_sector
 
 njit: Any = numba.njit  # its own annotations do not know unpacked arguments
 
@@ -182,9 +182,7 @@ class SectorEngine:
     def __init__(self, problem: Problem, ansatz: ExcitationSet):
         from pyscf import fci
 
-        size = n_determinants(problem.norb, problem.nelec)
-        # state, H state, their copies in the adjoint pass and contract_2e's buffers
-        check_memory(f"sector engine over {size} determinants", 6 * 8 * size, "use a smaller active space")
+        check_sector(problem.norb, problem.nelec)
         self.problem, self.ansatz = problem, ansatz
         self.labels = ansatz.labels
         self.n_parameters = ansatz.n_parameters

@@ -11,14 +11,14 @@ import numpy as np
 
 from simulator.ansatz import CNOT, Gates
 from simulator.hamiltonian import Mapping, QubitHamiltonian
-from simulator.memory import check_memory
+from simulator.memory import check_statevector
 from simulator.paulis import PauliSum
 
 njit: Any = numba.njit  # its own annotations do not know unpacked arguments
 
 
 @njit(cache=True, inline="always")
-def _odd(mask: int) -> bool:
+def _odd(mask: np.uint64) -> bool:
     """Whether a mask has an odd number of ones."""
     mask ^= mask >> np.uint64(32)
     mask ^= mask >> np.uint64(16)
@@ -28,7 +28,7 @@ def _odd(mask: int) -> bool:
 
 
 @njit(cache=True)
-def _i_power(x: int, z: int) -> complex:
+def _i_power(x: np.uint64, z: np.uint64) -> complex:
     """i^|x & z|, the phase in P(x, z)."""
     both, count = x & z, 0
     while both:
@@ -38,7 +38,7 @@ def _i_power(x: int, z: int) -> complex:
 
 
 @njit(cache=True)
-def apply_gate(psi: np.ndarray, kind: int, x: int, z: int, angle: float) -> None:
+def apply_gate(psi: np.ndarray, kind: int, x: np.uint64, z: np.uint64, angle: float) -> None:
     """One gate of `Gates` on psi, shape (2^n,), complex, in place."""
     size = len(psi)
     if kind == CNOT:
@@ -78,7 +78,7 @@ def run_gates(psi: np.ndarray, kind: np.ndarray, x: np.ndarray, z: np.ndarray, a
 
 
 @njit(cache=True)
-def _expectation(lam: np.ndarray, psi: np.ndarray, x: int, z: int) -> complex:
+def _expectation(lam: np.ndarray, psi: np.ndarray, x: np.uint64, z: np.uint64) -> complex:
     """<lam| P(x, z) |psi>."""
     total = 0.0 + 0.0j
     for k in range(len(psi)):
@@ -157,9 +157,7 @@ class StatevectorEngine:
     name = "statevector"
 
     def __init__(self, gates: Gates, hamiltonian: QubitHamiltonian, mapping: Mapping) -> None:
-        check_memory(
-            f"statevector engine of {gates.n_qubits} qubits", 4 * 16 * 2**gates.n_qubits, "use a smaller active space"
-        )
+        check_statevector(gates.n_qubits)
         self.gates, self.labels, self.n_parameters = gates, gates.labels, gates.n_parameters
         self._offset = hamiltonian.energy_offset
         self._hamiltonian = PauliOperator(hamiltonian.operator)

@@ -1,0 +1,1 @@
+"""Plain twins of the fast kernels, for the tests to compare them with."""
