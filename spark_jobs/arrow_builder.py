@@ -58,9 +58,24 @@ def decode(content: bytes, topic: str) -> pa.Table:
     except MemoryError:
         raise
     except Exception as e:  # a damaged file makes fastavro raise nearly anything, EOFError and IndexError included
-        reason = str(e).strip().splitlines()[0] if str(e).strip() else "file ends inside a block"
-        raise CorruptObject(f"{type(e).__name__}: {reason[:300]}") from e
+        raise CorruptObject(_reason(e, content, topic)) from e
     return pa.Table.from_batches(batches, schema=pa.schema(list(event)))
+
+
+def _reason(error: Exception, content: bytes, topic: str) -> str:
+    """Why an object was not read, in one line."""
+    if not content:
+        return "the file is empty"
+    if not content.startswith(b"Obj\x01"):
+        return "not an Avro container"
+    if isinstance(error, EOFError):
+        return f"the file is cut: {error}"
+    name = type(error).__name__
+    if name == "SchemaResolutionError":
+        version = schemas.newest(topic)["version"]
+        return f"the schema it was written with cannot be read as {topic.rsplit('_v', 1)[0]} {version}"
+    told = " ".join(str(error).split())
+    return f"the file is damaged: {told if isinstance(error, ValueError) else f'{name} {told}'}"[:300].strip()
 
 
 @cache

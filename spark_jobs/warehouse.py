@@ -237,6 +237,8 @@ class Warehouse:
         """
         if tag is None:
             return None
+        if tag not in found.metadata.refs:
+            found.refresh()  # loaded before the ledger, which told the tag: the ledger is tagged last
         ref = found.metadata.refs.get(tag)
         if ref is None:
             raise InputError(f"no tag {tag} (known: {', '.join(sorted(tags_of(found))[-5:]) or 'none'})")
