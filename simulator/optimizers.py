@@ -175,6 +175,10 @@ class Minimum:
     reason: str
 
 
+class _LimitReached(Exception):
+    """Control flow: takes SciPy's stack down at the last iteration."""
+
+
 def run_optimizer(
     name: str,
     options: dict[str, Any],
@@ -191,14 +195,22 @@ def run_optimizer(
     import numpy as np
     from scipy.optimize import minimize
 
-    n = len(start)
-    given: dict[str, Any] = {"callback": lambda xk: objective.step(np.array(xk))}
+    n, steps = len(start), [np.array(start)]
+
+    def step(x: np.ndarray) -> None:
+        steps.append(np.array(x))
+        objective.step(steps[-1].copy())
+        if name == "cobyla" and len(steps) > max_iterations:
+            raise _LimitReached
+
+    given: dict[str, Any] = {"callback": lambda xk: step(xk)}
     if name == "l-bfgs-b":
         given |= {"options": {"maxiter": max_iterations, "maxfun": NO_LIMIT, "gtol": tolerance, **options}}
     elif name == "slsqp":
         given |= {"options": {"maxiter": max_iterations, "ftol": tolerance}}
     elif name == "cobyla":
-        given |= {"options": {"maxiter": max_iterations, "rhobeg": options["rhobeg"], "tol": tolerance}}
+        # SciPy refuses fewer than n + 2 evaluations, with a warning, and makes n + 2: the limit is held here
+        given |= {"options": {"maxiter": max(max_iterations, n + 2), "rhobeg": options["rhobeg"], "tol": tolerance}}
     elif name == "nelder-mead":
         simplex = np.vstack([start, start + options["initial_step"] * np.eye(n)])
         kept = {k: options[k] for k in ("xatol", "adaptive")}
@@ -216,10 +228,13 @@ def run_optimizer(
         given |= {"options": {"maxiter": max_iterations, "maxfev": NO_LIMIT, "ftol": tolerance, **kept}}
     else:
         raise InputError(f"unknown optimizer {name!r}")
-    if OPTIMIZERS[name].uses_gradient:
-        result = minimize(objective.energy_and_gradient, start, jac=True, method=name, **given)
-    else:
-        result = minimize(objective.energy, start, method=name, **given)
+    try:
+        if OPTIMIZERS[name].uses_gradient:
+            result = minimize(objective.energy_and_gradient, start, jac=True, method=name, **given)
+        else:
+            result = minimize(objective.energy, start, method=name, **given)
+    except _LimitReached:
+        return Minimum(steps[-1], False, "max_iterations")
     message = " ".join(str(result.message).split())
     reached = getattr(result, "nit", None)
     limit = (reached if reached is not None else result.nfev) >= max_iterations

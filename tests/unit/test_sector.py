@@ -73,7 +73,8 @@ def test_mp2_amplitudes_lower_the_energy_and_are_clamped():
     start = engine.mp2_parameters()
     assert engine.energy(start)[0] < p.hf_energy - 0.01
     half = ansatz.n_parameters // 2
-    assert np.any(start[:half]) and not np.any(start[half:])
+    assert np.any(start[:half])
+    assert not np.any(start[half:])
     steep = dataclasses.replace(p, mo_ea=np.zeros(p.norb), mo_eb=np.zeros(p.norb))  # no gaps: amplitudes without bound
     assert np.max(np.abs(SectorEngine(steep, ansatz).mp2_parameters())) == MAX_START_AMPLITUDE
 

@@ -1,0 +1,240 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from simulator import memory
+from simulator.engines import choose_engine
+from simulator.errors import InputError, RunFailed
+from simulator.hamiltonian import qubit_hamiltonian
+from simulator.integrals import build_problem
+from simulator.molecules import load_molecule
+from simulator.references import compute_references, reference_energy
+from simulator.sector import SectorEngine
+from simulator.spec import Noise, make_spec
+from simulator.stages import Stages
+from simulator.vqe import minimize
+
+
+def solve(name, *, stop=lambda: False, exact=True, **given):
+    """Solution, iteration records, reference energy."""
+    spec = make_spec(load_molecule(name), **given)
+    stages = Stages()
+    problem = build_problem(spec, stages)
+    references = compute_references(problem, spec, stages) if exact else ()
+    records = []
+    operator = qubit_hamiltonian(problem, spec.mapper, stages)
+    found = minimize(spec, problem, operator, references, observe=records.append, should_stop=stop, stages=stages)
+    return found, records, reference_energy(references)
+
+
+@pytest.mark.parametrize("name", ["h2", "heh+", "lih", "beh2", "h2o", "nh3"])
+def test_defaults_reach_chemical_accuracy(name):
+    found, _, (_, exact) = solve(name)
+    assert 0 <= found.energy - exact + 1e-8 < 1.6e-3
+    assert found.converged
+    assert found.physical is True
+    assert found.aer_energy == pytest.approx(found.energy, abs=1e-8)
+    assert found.two_qubit_gates > 0
+
+
+@pytest.mark.parametrize(("name", "spin_squared"), [("oh", 0.75), ("o2", 2.0), ("ch2", 2.0)])
+def test_open_shells_have_their_spin_and_stay_above_fci(name, spin_squared):
+    found, _, (_, exact) = solve(name)
+    assert found.s_squared == pytest.approx(spin_squared, abs=1e-3)
+    assert -1e-8 < found.energy - exact < 1.6e-3
+
+
+def test_square_h4_is_not_screened_starts_perturbed_and_says_so():
+    found, _, (_, exact) = solve("h4-square")
+    assert found.energy - exact < 1.6e-3
+    assert found.notes == ("symmetry screening off: HF and FCI irreps differ, start perturbed",)
+
+
+@pytest.mark.parametrize("engine", ["sector", "statevector", "aer"])
+@pytest.mark.parametrize("mapper", ["jordan_wigner", "parity", "bravyi_kitaev"])
+def test_every_engine_and_mapping_gives_one_energy(engine, mapper):
+    found, _, (_, exact) = solve("heh+", engine=engine, mapper=mapper)
+    assert found.energy == pytest.approx(exact, abs=1e-7)
+    assert found.physical is True
+
+
+@pytest.mark.parametrize("ansatz", ["efficient_su2", "real_amplitudes", "excitation_preserving"])
+def test_other_ansatze_run_and_are_judged(ansatz):
+    found, _, (_, exact) = solve("h2", ansatz=ansatz, mapper="parity", max_iterations=200)
+    assert found.aer_energy == pytest.approx(found.energy, abs=1e-8)
+    assert found.energy > exact - 1e-8
+    assert found.n_parameters == len(found.labels) == len(found.parameters)
+
+
+def test_an_unphysical_state_is_called_so_with_the_reason():
+    found, _, _ = solve("heh+", ansatz="efficient_su2", max_iterations=200)  # HeH is lower than HeH+
+    assert found.physical is False
+    assert "3.0000 electrons instead of 2" in found.physical_reason
+    assert "below the exact energy of its sector" in found.physical_reason
+
+
+@pytest.mark.parametrize("optimizer", ["l-bfgs-b", "slsqp", "cobyla", "spsa", "nelder-mead", "powell"])
+def test_every_optimizer_solves_heh(optimizer):
+    found, records, (_, exact) = solve("heh+", optimizer=optimizer)
+    assert found.energy - exact < 1.6e-3
+    assert [r.iteration for r in records] == list(range(found.iterations + 1))
+    assert records[0].kind == "start"
+    assert (records[-1].gradient_norm is not None) == (optimizer in ("l-bfgs-b", "slsqp"))
+    assert np.all(np.diff([r.evaluations for r in records]) >= 0)
+    assert found.evaluations >= records[-1].evaluations
+
+
+def test_initial_points_are_where_they_say():
+    starts = {
+        p: solve("lih", initial_point=p, max_iterations=1)[0].initial_parameters
+        for p in ("mp2", "hf", "zeros", "random")
+    }
+    assert np.any(starts["mp2"])
+    assert not np.any(starts["hf"])
+    assert not np.any(starts["zeros"])
+    again = solve("lih", initial_point="random", max_iterations=1)[0].initial_parameters
+    other = solve("lih", initial_point="random", seed=1, max_iterations=1)[0].initial_parameters
+    np.testing.assert_array_equal(starts["random"], again)
+    assert np.any(starts["random"] != other)
+    vector = tuple(np.linspace(-0.1, 0.1, len(again)).tolist())
+    np.testing.assert_array_equal(
+        solve("lih", initial_point="vector", initial_vector=vector, max_iterations=1)[0].initial_parameters, vector
+    )
+
+
+def test_zeros_and_hf_differ_where_the_circuit_starts_from_nothing():
+    energies = {
+        p: solve("h2", ansatz="real_amplitudes", initial_point=p, optimizer="cobyla", max_iterations=20)[1][0].energy
+        for p in ("zeros", "hf")
+    }
+    assert energies["hf"] == pytest.approx(-1.1169989968, abs=1e-8)
+    assert energies["zeros"] == pytest.approx(0.7199689944, abs=1e-6)  # the bare nuclei
+
+
+def test_a_vector_of_another_length_is_refused():
+    with pytest.raises(InputError, match="initial vector has 2 values, ansatz uccsd has 1 parameters here"):
+        solve("h2", initial_point="vector", initial_vector=(0.1, 0.2))
+
+
+def test_a_stationary_start_is_left_with_a_note():
+    found, records, _ = solve("h2", ansatz="excitation_preserving", initial_point="hf")
+    assert any(note.startswith("start perturbed") for note in found.notes)
+    assert found.energy < records[0].energy - 1e-3
+
+
+def test_equal_specifications_give_equal_iterations():
+    one, again = (solve("lih", initial_point="random")[1] for _ in range(2))
+    assert [r.energy for r in one] == [r.energy for r in again]
+
+
+def test_shots_give_a_standard_error_and_no_verdict():
+    found, records, (_, exact) = solve("h2", shots=2000, optimizer="cobyla", max_iterations=8)
+    assert 1e-4 < found.standard_error < 0.05
+    assert all(r.standard_error is not None for r in records)
+    assert found.physical is None
+    assert "shots" in found.physical_reason
+    assert found.aer_energy >= exact - 1e-8
+
+
+def test_noise_raises_the_minimum():
+    found, _, (_, exact) = solve(
+        "h2", noise=Noise(two_qubit=0.01), aer_method="density_matrix", optimizer="cobyla", max_iterations=15
+    )
+    assert found.energy > exact + 0.01
+    assert found.physical is None
+
+
+def test_a_stop_keeps_the_best_point():
+    asked = []
+    found, records, _ = solve("lih", stop=lambda: asked.append(1) or len(asked) > 12)
+    assert found.reason == "interrupted"
+    assert not found.converged
+    assert found.energy == min(r.energy for r in records)
+
+
+def test_a_nan_energy_fails_the_run(monkeypatch):
+    calls = []
+    plain = SectorEngine.energy_and_gradient
+
+    def breaks(self, x):
+        calls.append(1)
+        energy, gradient = plain(self, x)
+        return (float("nan") if len(calls) > 4 else energy), gradient
+
+    monkeypatch.setattr(SectorEngine, "energy_and_gradient", breaks)
+    with pytest.raises(RunFailed, match="the energy is not a number"):
+        solve("lih")
+
+
+def test_a_broken_engine_is_not_believed(monkeypatch):
+    plain = SectorEngine.energy_and_gradient
+    monkeypatch.setattr(SectorEngine, "energy_and_gradient", lambda s, x: (plain(s, x)[0] + 1e-6, plain(s, x)[1]))
+    found, _, _ = solve("h2")
+    assert found.physical is False
+    assert "our engine and Aer differ by 1.0e-06 hartree" in found.physical_reason
+
+
+def test_a_register_too_large_for_the_check_says_so():
+    found, _, _ = solve("h2", basis="cc-pvdz")
+    assert found.physical is None
+    assert found.aer_reason == "20 qubits, checked on Aer up to 16"
+
+
+def test_without_parameters_hartree_fock_is_the_answer(tmp_path):
+    (tmp_path / "he.xyz").write_text("1\n\nHe 0 0 0\n")
+    found, records, (_, exact) = solve(str(tmp_path / "he.xyz"))
+    assert found.energy == pytest.approx(exact, abs=1e-9)
+    assert len(records) == 1
+    assert found.converged
+
+
+def test_too_many_parameters_are_refused(monkeypatch):
+    monkeypatch.setattr(memory, "MAX_PARAMETERS", 20)
+    with pytest.raises(InputError, match="ansatz uccsd has 21 parameters here, at most 20 are allowed"):
+        solve("lih")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"engine": "sector", "shots": 100}, "engine sector cannot do shots 100"),
+        ({"engine": "sector", "ansatz": "efficient_su2"}, "engine sector is for ansatz uccsd"),
+        ({"engine": "statevector", "device": "gpu"}, "engine statevector cannot do device gpu"),
+        ({"engine": "statevector", "aer_method": "density_matrix"}, "cannot do aer method density_matrix"),
+        ({"engine": "sector", "noise": Noise(0.1)}, "engine sector cannot do noise"),
+        ({"noise": Noise(0.1)}, "noise without shots needs a density matrix"),
+        ({"device": "gpu", "aer_method": "matrix_product_state"}, "does not run on a gpu"),
+    ],
+)
+def test_impossible_engines_are_refused(given, says):
+    with pytest.raises(InputError) as error:
+        make_spec(load_molecule("h2"), **given)
+    assert says in str(error.value)
+
+
+def test_auto_takes_the_fastest_engine_that_can():
+    assert choose_engine(ansatz="uccsd") == "sector"
+    assert choose_engine(ansatz="efficient_su2") == "statevector"
+    assert choose_engine(ansatz="uccsd", shots=10) == choose_engine(ansatz="uccsd", precision="single") == "aer"
+
+
+def test_stages_add_up_seconds_and_calls():
+    stages = Stages()
+    for _ in range(2):
+        with stages("scf"):
+            pass
+    (row,) = stages.rows()
+    assert (row.stage, row.calls) == ("scf", 2)
+    assert row.seconds >= 0
+
+
+def test_what_the_command_line_reads_loads_nothing_heavy():
+    code = (
+        "import sys, simulator, simulator.molecules, simulator.optimizers, simulator.engines, simulator.memory, simulator.stages\n"
+        "simulator.molecules.bundled_molecules()\n"
+        "heavy = {'numpy', 'scipy', 'numba', 'pyscf', 'qiskit', 'qiskit_aer', 'qiskit_nature'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
