@@ -1,0 +1,210 @@
+"""The command line: exit codes, one line for each mistake, JSON alone on stdout, a quick start."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from simulator.cli.main import _run
+
+HEAVY = ("qiskit", "pyscf", "numba", "scipy", "numpy", "pyarrow", "pyiceberg", "duckdb", "matplotlib", "pydantic_settings")  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in [n for n in os.environ if n.startswith("VQE_")]:
+        monkeypatch.delenv(name)
+
+
+def call(capsys, *arguments: str) -> tuple[int, str, str]:
+    code = _run(arguments)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_help_and_version_load_nothing_heavy():
+    script = (
+        "import sys; from simulator.cli.main import _run; _run(['--version']); _run(['--help'])\n"
+        f"print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    assert "Usage" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["frobnicate"], "No such command 'frobnicate'"),
+        (["run"], "Missing argument"),
+        (["run", "h2", "--repeat", "0"], "--repeat"),
+        (["run", "h2", "--shots", "many"], "--shots"),
+        (["run", "water"], "unknown molecule 'water'"),
+        (["run", "nowhere.xyz"], "nowhere.xyz"),
+        (["run", "bad.xyz"], "bad.xyz"),
+        (["run", "element.xyz"], "Xx"),
+        (["run", "close.xyz"], "close.xyz"),
+        (["run", "nan.json"], "nan.json"),
+        (["run", "bad.json"], "bad.json"),
+        (["run", "h2", "--multiplicity", "2"], "multiplicity 2 is impossible with 2 electrons"),
+        (["run", "h2", "--charge", "2"], "electron"),
+        (["run", "h2", "--basis", "sto-33g"], "sto-33g"),
+        (["run", "h2", "--active-space", "4e,9o"], "larger than the molecule"),
+        (["run", "h2", "--active-space", "2e,9o"], "larger than the molecule"),
+        (["run", "h2", "--active-space", "four"], "4e,4o"),
+        (["run", "h2", "--optimizer", "adam"], "unknown optimizer 'adam'"),
+        (["run", "h2", "--optimizer-option", "speed=1"], "speed"),
+        (["run", "h2", "--optimizer-option", "maxcor"], "NAME=VALUE"),
+        (["run", "h2", "--ansatz", "ucc"], "uccsd"),
+        (["run", "h2", "--engine", "sector", "--shots", "100"], "shots"),
+        (["run", "h2", "--device", "gpu"], "gpu"),
+        (["run", "h2", "--noise", "heavy"], "one_qubit=P"),
+        (["run", "h2", "--initial-point", "nowhere.json"], "no such file"),
+        (["run", "h2", "--initial-point", "long.json"], "3 values"),
+        (["run", "h2", "--tolerance", "0"], "tolerance"),
+        (["run", "h2", "--sink", "pigeon"], "VQE_SINK"),
+        (["run", "h2", "--record-parameters", "some"], "every:N"),
+        (["run", "h2", "--data-dir", "a-file/data"], "a-file"),
+        (["sql", "select * from nowhere"], "no tables"),
+        (["sql", "drop table vqe_results"], "select|only|read"),
+        (["sweep", "nowhere.yaml"], "nowhere.yaml"),
+        (["report", "no-such-run"], "no-such-run|no"),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else None,
+)
+def test_a_mistake_is_one_line_and_exit_code_2(capsys, tmp_path, arguments, says):
+    import re
+
+    (tmp_path / "bad.xyz").write_text("2\n\nH 0 0\nH 0 0 1\n")
+    (tmp_path / "element.xyz").write_text("1\n\nXx 0 0 0\n")
+    (tmp_path / "close.xyz").write_text("2\n\nH 0 0 0\nH 0 0 0.01\n")
+    (tmp_path / "nan.json").write_text(
+        '{"elements": ["H", "H"], "geometry": [[0, 0, 0], [0, 0, NaN]], "units": "angstrom"}'
+    )
+    (tmp_path / "bad.json").write_text("{")
+    (tmp_path / "long.json").write_text("[0.1, 0.2, 0.3]")
+    (tmp_path / "a-file").write_text("")
+    code, out, err = call(capsys, *arguments)
+    expected = 1 if "a-file/data" in arguments else 2
+    assert code == expected, err
+    assert re.search(says, err, re.IGNORECASE), err
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1
+    assert out == ""
+
+
+def test_too_many_qubits_are_refused_with_the_number_before_anything_is_allocated(capsys):
+    code, _, err = call(capsys, "run", "n2", "--basis", "cc-pvtz")
+    assert code == 2
+    assert "qubits" in err or "determinants" in err or "parameters" in err
+    assert any(character.isdigit() for character in err)
+
+
+def test_json_is_alone_on_stdout_and_has_what_was_promised(capsys):
+    code, out, _ = call(capsys, "run", "h2", "--repeat", "2", "--json")
+    assert code == 0
+    found = [json.loads(line) for line in out.splitlines()]
+    assert len(found) == 2
+    promised = {"run_id", "spec_id", "status", "physical", "energy", "reference", "reference_energy", "error_mha", "iterations", "evaluations", "seconds"}  # fmt: skip
+    assert all(promised <= set(run) for run in found)
+    assert found[0]["spec_id"] != found[1]["spec_id"], "a repeat is another seed"
+    assert abs(found[0]["energy"] - -1.137306035753) < 1e-8
+    assert found[0]["physical"] is True
+
+
+def test_runs_are_in_the_tables_when_the_command_ends(capsys):
+    code, out, _ = call(capsys, "run", "h2", "--mapper", "parity")
+    assert code == 0, out
+    assert "converged" in out
+    code, out, _ = call(capsys, "sql", "select mapper, n_qubits, status from vqe_results", "--format", "json")
+    assert code == 0
+    assert json.loads(out)[0] == {"mapper": "parity", "n_qubits": 2, "status": "completed"}
+
+
+def test_a_flag_is_an_environment_variable_too(capsys, monkeypatch):
+    monkeypatch.setenv("VQE_OPTIMIZER", "cobyla")
+    monkeypatch.setenv("VQE_JSON", "1")
+    monkeypatch.setenv("VQE_TABLES", "0")
+    _, out, _ = call(capsys, "run", "h2")
+    assert json.loads(out)["run_id"]
+    monkeypatch.setenv("VQE_OPTIMIZER", "adam")
+    code, _, err = call(capsys, "run", "h2")
+    assert code == 2
+    assert "adam" in err
+
+
+def test_a_run_that_does_not_converge_exits_1_and_is_kept(capsys):
+    code, out, _ = call(capsys, "run", "lih", "--max-iterations", "2", "--json")
+    assert code == 1
+    run = json.loads(out)
+    assert run["status"] == "completed"
+    assert run["converged"] is False
+
+
+def test_a_run_starts_from_an_earlier_ones_parameters_or_a_file(capsys, tmp_path):
+    _, out, _ = call(capsys, "run", "lih", "--json")
+    first = json.loads(out)
+    code, out, _ = call(capsys, "run", "lih", "--initial-point", first["run_id"], "--json")
+    assert code == 0
+    again = json.loads(out)
+    assert again["iterations"] <= 2 < first["iterations"]
+    assert abs(again["energy"] - first["energy"]) < 1e-7
+    (tmp_path / "start.json").write_text("[0.0]")
+    code, out, _ = call(capsys, "run", "h2", "--initial-point", "start.json", "--json")
+    assert code == 0
+
+
+def test_record_parameters_keeps_what_was_asked_and_nothing_else(capsys):
+    call(capsys, "run", "lih", "--record-parameters", "every:5")
+    query = "select iteration, parameters is not null as kept from vqe_iterations order by iteration"
+    _, out, _ = call(capsys, "sql", query, "--format", "json")
+    rows = json.loads(out)
+    assert all(row["kept"] == (row["iteration"] % 5 == 0) for row in rows)
+    assert len(rows) > 10
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_keeps_what_ran_and_exits_130(tmp_path, number):
+    arguments = ["run", "h2", "n2", "--optimizer", "slsqp", "--tolerance", "1e-9", "--data-dir", str(tmp_path / "data"), "--json"]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "simulator.cli.main", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    parts = tmp_path / "data" / "raw" / "vqe_iteration_v1" / "partition=local"
+    end = time.monotonic() + 200
+    while process.poll() is None and time.monotonic() < end and not any(p.stat().st_size > 9_000 for p in parts.glob(".*.part")):
+        time.sleep(0.2)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    runs = [json.loads(line) for line in out.splitlines()]
+    assert [r["status"] for r in runs] == ["completed", "interrupted"]
+    assert runs[1]["energy"] is not None
+    done = subprocess.run(
+        [sys.executable, "-m", "simulator.cli.main", "sql", "select status, count(i.iteration) as n from vqe_results r join vqe_iterations i on i.run_id = r.run_id group by r.run_id, status order by n", "--format", "json", "--data-dir", str(tmp_path / "data")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert {row["status"] for row in json.loads(done.stdout)} == {"completed", "interrupted"}
+
+
+def test_two_processes_in_one_data_dir_lose_and_double_nothing(tmp_path):
+    command = [sys.executable, "-m", "simulator.cli.main", "run", "h2", "heh+", "--data-dir", str(tmp_path), "--json"]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    outs = [process.communicate(timeout=200) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outs
+    ids = {json.loads(line)["run_id"] for out, _ in outs for line in out.splitlines()}
+    done = subprocess.run(
+        [sys.executable, "-m", "simulator.cli.main", "sql", "select run_id from vqe_results", "--format", "json", "--data-dir", str(tmp_path)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = [row["run_id"] for row in json.loads(done.stdout)]
+    assert sorted(found) == sorted(ids)
+    assert len(found) == 4
