@@ -6,7 +6,6 @@ Energies are total energies in hartree unless a name says otherwise. Times are m
 import dataclasses
 import time
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, ClassVar
 
 import uuid_utils
@@ -186,14 +185,12 @@ Event = Run | Iteration | Hamiltonian | SystemMetrics | Result | Job
 STREAM_CLASSES: tuple[type[Event], ...] = (Run, Iteration, Hamiltonian, SystemMetrics, Result, Job)
 
 
-@cache
-def _names(cls: Any) -> tuple[str, ...]:
-    return tuple(f.name for f in dataclasses.fields(cls))
+_NAMES = {cls: tuple(f.name for f in dataclasses.fields(cls)) for cls in STREAM_CLASSES}
 
 
 def to_record(event: Event) -> dict[str, Any]:
-    """The event as a dict in the order of its schema's dataclass; nothing is copied."""
-    return {name: getattr(event, name) for name in _names(type(event))}
+    """The event as a dict in the order of its fields; nothing is copied."""
+    return {name: getattr(event, name) for name in _NAMES[type(event)]}
 
 
 def message_key(event: Event) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from simulator.log import get_logger
 from simulator.settings import Settings
 from simulator.sinks.spool import SpooledRecord, SpoolReader, orphans
-from simulator.streaming.clients import make_producer, make_registry
+from simulator.streaming.clients import make_producer
 from simulator.streaming.registry import frame, lookup_id
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ class Forwarder:
         self._closing, self._told, self._idle = threading.Event(), False, threading.Event()
         self._wake = threading.Event()
         self._ids: dict[tuple[str, str], bytes] = {}
-        self._registry: Any = None
         self._outstanding = 0
         self._failures: list[Any] = []
         self._next_orphans = 0.0
@@ -206,9 +205,8 @@ class Forwarder:
         """The wire-format header of the file's schema; None while the registry cannot tell."""
         key = (reader.topic, reader.schema_json)
         if key not in self._ids:
-            self._registry = self._registry or make_registry(self._settings)
             try:
-                found = lookup_id(self._registry, *key)
+                found = lookup_id(self._settings, *key)
             except Exception as error:
                 self._away(f"registry {self._settings.registry_url}: {type(error).__name__}")
                 return None

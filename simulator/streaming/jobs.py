@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from simulator import schemas
 from simulator.events import Job, message_key, now_micros, to_record
 from simulator.settings import Settings
-from simulator.streaming.clients import ServiceError, make_producer, make_registry
+from simulator.streaming.clients import ServiceError, make_producer
 from simulator.streaming.registry import frame, lookup_id
 from simulator.streaming.topics import JOB_DLQ_TOPIC, JOB_TOPIC
 
@@ -62,7 +62,7 @@ def job_encoder(settings: Settings):  # type: ignore[no-untyped-def]
 
     schema = schemas.current(Job.stream)
     try:
-        schema_id = lookup_id(make_registry(settings), JOB_TOPIC, json.dumps(schema))
+        schema_id = lookup_id(settings, JOB_TOPIC, json.dumps(schema))
     except Exception as error:
         raise ServiceError(f"registry {settings.registry_url} does not answer: {type(error).__name__}") from None
     if schema_id is None:

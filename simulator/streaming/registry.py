@@ -54,9 +54,14 @@ def register_all(settings: Settings) -> list[Registered]:
     Raises:
         ServiceError: the registry is away, refuses, or finds a schema incompatible.
     """
+    with make_registry(settings) as client:
+        return _register_all(settings, client)
+
+
+def _register_all(settings: Settings, client: "SchemaRegistryClient") -> list[Registered]:
     from confluent_kafka.schema_registry import Schema
 
-    client, done = make_registry(settings), []
+    done = []
     for topic, versions in schemas.released().items():
         subject = subject_of(topic)
         for schema in versions:
@@ -88,9 +93,14 @@ def _lookup(client: "SchemaRegistryClient", subject: str, text: str) -> int | No
     return found.schema_id
 
 
-def lookup_id(client: "SchemaRegistryClient", topic: str, schema_json: str) -> int | None:
-    """The id of a schema under a topic's subject; None where nobody registered it."""
-    return _lookup(client, subject_of(topic), schema_json)
+def lookup_id(settings: Settings, topic: str, schema_json: str) -> int | None:
+    """The id of a schema under a topic's subject; None where nobody registered it.
+
+    Raises:
+        Exception: whatever the registry's client raises when the registry is away or refuses.
+    """
+    with make_registry(settings) as client:
+        return _lookup(client, subject_of(topic), schema_json)
 
 
 def _asked(settings: Settings, ask, what: str = ""):  # type: ignore[no-untyped-def]

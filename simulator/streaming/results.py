@@ -13,7 +13,6 @@ from simulator.streaming.registry import schema_id_of
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer
-    from confluent_kafka.schema_registry import SchemaRegistryClient
 
 _SECONDS = 15.0
 
@@ -23,7 +22,6 @@ class Decoder:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._registry: SchemaRegistryClient = make_registry(settings)
         self._schemas: dict[int, Any] = {}
 
     def __call__(self, value: bytes) -> dict[str, Any]:
@@ -38,7 +36,8 @@ class Decoder:
         schema_id = schema_id_of(value)
         if schema_id not in self._schemas:
             try:
-                text = self._registry.get_schema(schema_id).schema_str
+                with make_registry(self._settings) as registry:  # once a schema: no connection is kept
+                    text = registry.get_schema(schema_id).schema_str
             except Exception as error:
                 raise ServiceError(
                     f"registry {self._settings.registry_url} does not tell schema {schema_id}: {error}"

@@ -136,8 +136,10 @@ def test_a_second_major_version_flows_beside_the_first(platform, connector, buck
     for field in v2["fields"]:
         if field["name"] == "energy":
             field["name"] = "total_energy"
-    make_registry(platform.settings()).register_schema("vqe_iteration_v2-value", Schema(json.dumps(v2), "AVRO"))
-    make_admin(platform.settings()).create_topics([NewTopic("vqe_iteration_v2", 2, 1)])["vqe_iteration_v2"].result(30)
+    with make_registry(platform.settings()) as client:
+        client.register_schema("vqe_iteration_v2-value", Schema(json.dumps(v2), "AVRO"))
+    admin = make_admin(platform.settings())
+    admin.create_topics([NewTopic("vqe_iteration_v2", 2, 1)])["vqe_iteration_v2"].result(30)
     connector("two-majors", settings={"flush.ms": "500"})
     platform.vqe("run", "h2", "--sink", "kafka")
     writer = SpoolWriter(platform.settings().spool_dir, v2)

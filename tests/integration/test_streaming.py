@@ -42,23 +42,23 @@ def test_the_registry_refuses_what_no_earlier_reader_could_read(platform):
     from simulator import schemas
     from simulator.streaming.clients import make_registry
 
-    client = make_registry(platform.settings())
     broken = copy.deepcopy(schemas.newest("vqe_iteration_v1"))
     broken["fields"].append({"name": "new", "type": "long"})
-    with pytest.raises(SchemaRegistryError) as caught:
-        client.register_schema("vqe_iteration_v1-value", Schema(json.dumps(broken), "AVRO"))
-    assert caught.value.http_status_code == 409
-    assert client.get_compatibility("vqe_iteration_v1-value") == "FULL_TRANSITIVE"
+    with make_registry(platform.settings()) as client:
+        with pytest.raises(SchemaRegistryError) as caught:
+            client.register_schema("vqe_iteration_v1-value", Schema(json.dumps(broken), "AVRO"))
+        assert caught.value.http_status_code == 409
+        assert client.get_compatibility("vqe_iteration_v1-value") == "FULL_TRANSITIVE"
 
 
 def test_a_schema_nobody_registered_is_spooled_not_registered_by_the_producer(platform, stack):
     from simulator.streaming.clients import make_registry
 
-    client = make_registry(platform.settings())
-    client.delete_subject("vqe_result_v1-value")
-    done = platform.vqe("run", "h2", "--sink", "kafka", VQE_DELIVERY_SECONDS="2")
-    assert "does not know the schema of vqe_result_v1" in done.stderr
-    assert "vqe_result_v1-value" not in client.get_subjects()
+    with make_registry(platform.settings()) as client:
+        client.delete_subject("vqe_result_v1-value")
+        done = platform.vqe("run", "h2", "--sink", "kafka", VQE_DELIVERY_SECONDS="2")
+        assert "does not know the schema of vqe_result_v1" in done.stderr
+        assert "vqe_result_v1-value" not in client.get_subjects()
     assert platform.records("vqe_result_v") == []
     platform.vqe("schemas", "register")
     platform.vqe("replay")

@@ -1,0 +1,187 @@
+"""What streaming costs: producer throughput, framing, time in the optimizer's loop, delivery at the end.
+
+    python -m tests.services start kafka registry      # or any Kafka and registry
+    VQE_KAFKA_BOOTSTRAP_SERVERS=... VQE_REGISTRY_URL=... python benchmarks/streaming.py
+
+Prints a Markdown table. One thread of Python; the broker shares the machine.
+"""
+
+import io
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simulator import schemas
+from simulator.events import Iteration, new_id, now_micros, to_record
+from simulator.run import Session
+from simulator.settings import load_settings
+from simulator.sinks.kafka import KafkaSink
+from simulator.sinks.spool import SpoolWriter
+from simulator.streaming.registry import register_all
+from simulator.streaming.topics import create_topics
+
+EVENTS = 40_000
+PARAMETERS = 40
+ROUNDS = 5
+
+
+def main() -> None:
+    settings = load_settings(sink="kafka", data_dir=Path(tempfile.mkdtemp()))
+    create_topics(settings)
+    register_all(settings)
+    rows = [*framing(), *throughput(settings), *loop(settings)]
+    print("| what | median | min to max |\n| --- | --- | --- |")
+    for what, values, unit in rows:
+        shown = [f"{v:,.{0 if v >= 100 else 3}f}" for v in (statistics.median(values), min(values), max(values))]
+        print(f"| {what} | {shown[0]} {unit} | {shown[1]} to {shown[2]} |")
+
+
+Row = tuple[str, list[float], str]
+
+
+def events(run_id: str, n: int) -> list[Iteration]:
+    random = np.random.default_rng(7)
+    drifting = np.cumsum(random.normal(scale=1e-3, size=(n, PARAMETERS)), axis=0)
+    return [
+        Iteration(run_id, now_micros(), i, -1.0 - 1e-6 * i, 0.1, None, 1e-3, i, i, 0.01 * i, drifting[i].tolist())
+        for i in range(n)
+    ]
+
+
+def framing() -> list[Row]:
+    """Serialization alone: our spool writer beside Confluent's AvroSerializer and bare fastavro."""
+    from confluent_kafka.schema_registry import Schema
+    from confluent_kafka.schema_registry.avro import AvroSerializer
+    from confluent_kafka.serialization import MessageField, SerializationContext
+    from fastavro import parse_schema, schemaless_writer
+
+    schema = schemas.current("vqe_iteration")
+    records = [to_record(e) for e in events(new_id(), 5_000)]
+    parsed, out = parse_schema(schema), dict[str, list[float]](ours=[], bare=[], confluent=[])
+
+    class Known:
+        """A registry that knows the schema: what is measured is the serializer, not the network."""
+
+        def lookup_schema(self, *_: Any, **__: Any) -> Any:
+            return type("Registered", (), {"schema_id": 1, "guid": "", "version": 1, "subject": ""})()
+
+        def config(self) -> dict[str, Any]:
+            return {}
+
+    for _ in range(ROUNDS):
+        writer = SpoolWriter(Path(tempfile.mkdtemp()), schema)
+        began = time.perf_counter()
+        for record in records:
+            writer.write(record)
+        writer.flush()
+        out["ours"].append(len(records) / (time.perf_counter() - began))
+        writer.release()
+        began = time.perf_counter()
+        for record in records:
+            buffer = io.BytesIO(b"\0\0\0\0\1")
+            buffer.seek(5)
+            schemaless_writer(buffer, parsed, record)
+            buffer.getvalue()
+        out["bare"].append(len(records) / (time.perf_counter() - began))
+        try:
+            serialize = AvroSerializer(
+                Known(), Schema(json.dumps(schema), "AVRO"), conf={"auto.register.schemas": False}
+            )
+            context = SerializationContext("vqe_iteration_v1", MessageField.VALUE)
+            began = time.perf_counter()
+            for record in records:
+                serialize(record, context)
+            out["confluent"].append(len(records) / (time.perf_counter() - began))
+        except (AttributeError, TypeError) as error:
+            print(f"AvroSerializer was not measured: {error}")
+    return [
+        ("spool writer (serialize and write to disk)", out["ours"], "events/s"),
+        ("fastavro with the five-byte header", out["bare"], "events/s"),
+        *([("AvroSerializer", out["confluent"], "events/s")] if out["confluent"] else []),
+    ]
+
+
+def throughput(settings: Any) -> list[Row]:
+    """From emit to acknowledged by the broker, one producer; and how long emit holds its caller."""
+    rates, blocked = [], []
+    for _ in range(ROUNDS):
+        sink = KafkaSink(settings)
+        prepared = events(new_id(), EVENTS)
+        began = time.perf_counter()
+        for event in prepared:
+            before = time.perf_counter()
+            sink.emit(event)
+            blocked.append(time.perf_counter() - before)
+        if not sink.deliver(120):
+            raise SystemExit(f"not delivered: {sink.delivery}")
+        rates.append(EVENTS / (time.perf_counter() - began))
+        sink.close()
+    blocked.sort()
+    return [
+        (f"emit to acknowledged, {PARAMETERS} parameters", rates, "events/s"),
+        ("emit holds its caller, at full speed, p99", [1e3 * blocked[int(0.99 * len(blocked))]], "ms"),
+    ]
+
+
+class Discard:
+    """A sink that keeps nothing: what a run costs without streaming."""
+
+    def emit(self, event: Any) -> None: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Timed:
+    """A sink whose emits are timed."""
+
+    def __init__(self, sink: Any) -> None:
+        self.sink, self.seconds = sink, list[float]()
+
+    def emit(self, event: Any) -> None:
+        before = time.perf_counter()
+        self.sink.emit(event)
+        if isinstance(event, Iteration):
+            self.seconds.append(time.perf_counter() - before)
+
+
+def loop(settings: Any) -> list[Row]:
+    """The optimizer's loop of N2 with and without streaming, in turn; delivery at the end."""
+    from simulator.molecules import load_molecule
+    from simulator.spec import make_spec
+
+    spec = make_spec(load_molecule("n2"), max_iterations=40, tolerance=1e-9)
+    ratios, ends, holds = [], [], list[float]()
+    quiet = Session(Discard(), settings)  # type: ignore[arg-type]
+    quiet.execute(spec, "n2")  # compiles, and fills the session's cache
+    streamed: Session | None = None
+    for _ in range(ROUNDS):
+        plain = _optimization(quiet.execute(spec, "n2"))
+        sink = KafkaSink(settings)
+        timed = Timed(sink)
+        streamed = Session(timed, settings)  # type: ignore[arg-type]
+        streamed._problems = quiet._problems  # the same integrals for both
+        with_events = _optimization(streamed.execute(spec, "n2"))
+        began = time.perf_counter()
+        sink.close()
+        ends.append(time.perf_counter() - began)
+        ratios.append(with_events / plain)
+        holds += timed.seconds
+    holds.sort()
+    return [
+        ("optimizer's loop of N2, with streaming / without", ratios, ""),
+        ("emit holds the loop, p99", [1e3 * holds[int(0.99 * len(holds))]], "ms"),
+        ("delivery at the end of a process", ends, "s"),
+    ]
+
+
+def _optimization(result: Any) -> float:
+    return next(t["seconds"] for t in result.timings if t["stage"] == "optimization")
+
+
+if __name__ == "__main__":
+    main()
