@@ -62,6 +62,30 @@ def test_two_scf_guesses_give_one_hamiltonian(name, monkeypatch):
     np.testing.assert_allclose(first.coefficients, second.coefficients, atol=1e-8)
 
 
+@pytest.mark.parametrize("name", ["nh3", "n2"])
+def test_what_an_scf_leaves_to_chance_does_not_reach_the_hamiltonian(name, monkeypatch):
+    first = qubit_hamiltonian(problem(name), "jordan_wigner", Stages())
+    plain = integrals._converged_scf
+
+    def scrambled(mol, molecule):
+        """Other signs, and degenerate orbitals in the other order."""
+        from pyscf import lib
+
+        mf, retried = plain(mol, molecule)
+        order = np.arange(mol.nao)
+        for k in np.flatnonzero(np.diff(mf.mo_energy) < 1e-6):
+            order[[k, k + 1]] = order[[k + 1, k]]
+        assert np.any(order != np.arange(mol.nao))
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], mol.nao)
+        mf.mo_coeff = lib.tag_array(np.array(mf.mo_coeff)[:, order] * signs, orbsym=mf.mo_coeff.orbsym[order])
+        return mf, retried
+
+    monkeypatch.setattr(integrals, "_converged_scf", scrambled)
+    assert qubit_hamiltonian(problem(name), "jordan_wigner", Stages()).labels == first.labels
+    second = qubit_hamiltonian(problem(name), "jordan_wigner", Stages())
+    np.testing.assert_allclose(first.coefficients, second.coefficients, atol=1e-9)
+
+
 def test_equal_runs_give_equal_hamiltonian_ids():
     ids = {qubit_hamiltonian(problem("nh3"), "jordan_wigner", Stages()).hamiltonian_id for _ in range(2)}
     assert len(ids) == 1

@@ -40,6 +40,9 @@ def test_published_energies_are_what_pyscf_gets(entry, monkeypatch):
 
 
 def test_no_published_energy_has_a_reason():
+    assert (
+        "none in the bundled table for this geometry in 6-31g" in references_of("h2", basis="6-31g")["published"].reason
+    )
     assert "none in the bundled table" in references_of("heh+")["published"].reason
 
 

@@ -72,6 +72,7 @@ def test_an_unphysical_state_is_called_so_with_the_reason():
     found, _, _ = solve("heh+", ansatz="efficient_su2", max_iterations=200)  # HeH is lower than HeH+
     assert found.physical is False
     assert "3.0000 electrons instead of 2" in found.physical_reason
+    assert "<S^2> is 0.7500 instead of 0" in found.physical_reason
     assert "below the exact energy of its sector" in found.physical_reason
 
 
