@@ -96,7 +96,7 @@ class S3Store:
             try:
                 import boto3
             except ModuleNotFoundError as e:
-                raise InputError("raw objects in S3 need boto3: install vqe-pipeline with its spark extra") from e
+                raise InputError("raw objects in S3 need boto3: pip install 'vqe-pipeline[s3]'") from e
             client = boto3.client("s3")
         self.bucket = bucket
         self.client = client
