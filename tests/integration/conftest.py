@@ -34,7 +34,9 @@ def _drop_topics(platform: Platform) -> None:
     from simulator.streaming.clients import make_admin
 
     admin = make_admin(platform.settings())
-    wanted = lambda: [t for t in admin.list_topics(timeout=30).topics if t.startswith("vqe_")]  # noqa: E731
+    # Connect's own topics stay: without them its worker asks for them in a tight loop
+    ours = lambda t: t.startswith("vqe_") and not t.startswith("vqe_connect_")  # noqa: E731
+    wanted = lambda: [t for t in admin.list_topics(timeout=30).topics if ours(t)]  # noqa: E731
     names = wanted()
     if names:
         for future in admin.delete_topics(names).values():
