@@ -73,7 +73,7 @@ def test_what_an_scf_leaves_to_chance_does_not_reach_the_hamiltonian(name, monke
 
         mf, retried = plain(mol, molecule)
         order = np.arange(mol.nao)
-        for k in np.flatnonzero(np.diff(mf.mo_energy) < 1e-6):
+        for k in np.flatnonzero(np.diff(mf.mo_energy) < 1e-6)[:1]:  # one pair: both is a symmetry of N2
             order[[k, k + 1]] = order[[k + 1, k]]
         assert np.any(order != np.arange(mol.nao)) or name == "nh3"  # its geometry is rounded: not quite degenerate
         signs = np.random.default_rng(0).choice([-1.0, 1.0], mol.nao)
