@@ -9,7 +9,7 @@ so a batch of any size takes a few times that, and the largest object.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from simulator.errors import StorageError
 from spark_jobs import arrow_builder as builder
 from spark_jobs import filters, quality
 from spark_jobs import tables as declared
-from spark_jobs.lock import WAIT_SECONDS, warehouse_lock
+from spark_jobs.lock import WAIT_SECONDS, lock_of
 from spark_jobs.quality import Issue
 from spark_jobs.raw import RawObject, RawStore, content_etag, store_of
 from spark_jobs.tables import ISSUES, LEDGER, TABLES, Table
@@ -102,18 +102,20 @@ def _run(
     now: datetime | None,
     wait_seconds: float,
     whole: bool,
+    make: Callable[..., "_Batch"] | None = None,
 ) -> BatchReport:
+    """A batch; `make` gives another way to read and stage its objects (Spark's), with the same protocol."""
     started = time.perf_counter()
     location = Location.of(data_dir)
     store = store or store_of(location.data_dir)
-    with warehouse_lock(location.local, wait_seconds), Warehouse(location, tables) as warehouse:
+    with lock_of(location, wait_seconds), Warehouse(location, tables) as warehouse:
         warehouse.prepare()
         ledger = Ledger.of(warehouse)
         repaired = tuple(warehouse.repair(ledger.newest_batch))
         objects = ledger.changed(store) if whole else ledger.unknown(store)
         if not objects:
             return BatchReport(None, repaired=repaired, seconds=time.perf_counter() - started)
-        batch = _Batch(warehouse, store, ledger, now or datetime.now(UTC))
+        batch = (make or _Batch)(warehouse, store, ledger, now or datetime.now(UTC))
         try:
             batch.read(objects)
             return batch.commit(repaired, started)

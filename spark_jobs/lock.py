@@ -1,7 +1,7 @@
 """The warehouse lock: one writer at a time, maintenance included.
 
 The embedded catalog is a file, and so is its lock (flock: a dead process holds nothing). Works between processes of
-one machine and on file systems that carry flock.
+one machine and on file systems that carry flock. A catalog in Postgres has its lock there: see `postgres_lock`.
 """
 
 import fcntl
@@ -10,14 +10,27 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from simulator.errors import StorageError
 
+if TYPE_CHECKING:
+    from spark_jobs.warehouse import Location
+
 WAIT_SECONDS = 600.0
 _POLL_SECONDS = 0.05
+
+
+def lock_of(location: "Location", wait_seconds: float = WAIT_SECONDS) -> AbstractContextManager[None]:
+    """The lock of a warehouse, where its catalog is."""
+    if location.catalog_uri.startswith("postgresql"):
+        from spark_jobs.postgres_lock import postgres_lock
+
+        return postgres_lock(location.catalog_uri, wait_seconds)
+    return warehouse_lock(location.local, wait_seconds)
 
 
 @contextmanager

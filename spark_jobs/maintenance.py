@@ -13,7 +13,7 @@ from pyiceberg.table import Table as IcebergTable
 from simulator.errors import StorageError
 from spark_jobs import quality
 from spark_jobs.batch import Ledger
-from spark_jobs.lock import WAIT_SECONDS, warehouse_lock
+from spark_jobs.lock import WAIT_SECONDS, lock_of
 from spark_jobs.quality import Issue
 from spark_jobs.query import local_path
 from spark_jobs.raw import RawStore, store_of
@@ -51,7 +51,7 @@ def maintain(
     location = Location.of(data_dir)
     merged: dict[str, int] = {}
     orphans, orphan_bytes = 0, 0
-    with warehouse_lock(location.local, wait_seconds), Warehouse(location, tables) as warehouse:
+    with lock_of(location, wait_seconds), Warehouse(location, tables) as warehouse:
         warehouse.prepare()
         newest = Ledger.of(warehouse).newest_batch
         warehouse.repair(newest)

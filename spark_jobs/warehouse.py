@@ -61,6 +61,14 @@ on_commit: Callable[[str], None] = _nothing
 """Called after each commit with what was committed. A test's place to kill the process between any two."""
 
 
+def _lock_is_held() -> None:
+    pass
+
+
+before_commit: Callable[[], None] = _lock_is_held
+"""Called before each commit: raises where the warehouse lock was lost."""
+
+
 @dataclass(frozen=True)
 class Location:
     """Where a warehouse and its catalog are.
@@ -191,6 +199,7 @@ class Warehouse:
             },
         )
         transaction.append(arrow_schema(table).empty_table())
+        before_commit()
         transaction.commit_transaction()  # gives a staged table, which cannot be scanned: load() reads it anew
         on_commit(f"create {table.name}")
 
@@ -274,6 +283,7 @@ class Warehouse:
                 snapshot.delete_data_file(file)
             for file in files:
                 snapshot.append_data_file(file)
+        before_commit()
         transaction.commit_transaction()
         on_commit(f"append {table.name}")
 
@@ -282,6 +292,7 @@ class Warehouse:
         found = self.load(table)
         transaction = _Transaction(found)
         transaction.overwrite(rows, overwrite_filter=where, snapshot_properties={"vqe.batch-id": batch_id})
+        before_commit()
         transaction.commit_transaction()
         on_commit(f"append {table.name}")
 
@@ -340,6 +351,7 @@ class Warehouse:
         if expired:
             garbage = files_of_expired(found.io, found.metadata.snapshots, expired)
             ExpireSnapshots(transaction).by_ids(sorted(expired)).commit()
+        before_commit()
         transaction.commit_transaction()
         on_commit(f"tag {table.name}")
         # a crash before this leaves files that `maintain` finds

@@ -1,0 +1,364 @@
+"""A batch on Spark: the protocol of `batch`, its objects read, deduplicated and written by Spark.
+
+Write, audit, publish. Spark writes a table's new rows to a branch `stage_<batch_id>` of it, which no reader sees; the
+audits read what was written there; then each table's main is moved to its branch's snapshot. Only then come the
+issues, the ledger and the tags. Where an audit fails, the branches are dropped: no table, ledger or tag has changed.
+A driver that dies leaves branches behind, which the next batch drops, or some tables with rows, whose keys the next
+batch finds and does not add again.
+
+Metadata (ledger, branches, moves, tags) is pyiceberg's, from this process; rows are Spark's.
+"""
+
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from functools import partial, reduce
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+from pyiceberg.table.refs import SnapshotRefType
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.storagelevel import StorageLevel
+
+import simulator
+from simulator.errors import InputError, StorageError
+from spark_jobs import arrow_builder, batch, quality, spark_builder
+from spark_jobs import warehouse as commits
+from spark_jobs.batch import BatchReport, Ledger
+from spark_jobs.lock import WAIT_SECONDS
+from spark_jobs.raw import LocalStore, RawObject, RawStore, S3Store
+from spark_jobs.tables import TABLES, Table
+from spark_jobs.warehouse import CATALOG_NAME, Warehouse
+
+STAGE_PREFIX = "stage_"
+FILE_BYTES = 64 << 20
+"""Avro bytes that go to one data file of a batch: 128 MB of Parquet at most, as parameters hardly compress."""
+
+_MAX_IDS = 1_000
+_log = logging.getLogger(__name__)
+
+
+def build(
+    spark: SparkSession,
+    data_dir: str | Path,
+    *,
+    store: RawStore,
+    tables: Sequence[Table] = TABLES,
+    now: datetime | None = None,
+    wait_seconds: float = WAIT_SECONDS,
+    whole: bool = False,
+) -> BatchReport:
+    """Brings the tables up to date with the raw objects: `batch.build`, and `batch.reconcile` with `whole`."""
+    return batch._run(data_dir, store, tables, now, wait_seconds, whole, make=partial(SparkBatch, spark))
+
+
+def raw_store() -> RawStore:
+    """The raw objects that `VQE_RAW_STORE` names: s3://bucket, or a folder with raw/ in it."""
+    named = os.environ.get("VQE_RAW_STORE")
+    if not named:
+        raise InputError("VQE_RAW_STORE is not set: name the bucket of raw objects, e.g. s3://local-vqe-results")
+    return S3Store(named.removeprefix("s3://").strip("/")) if named.startswith("s3://") else LocalStore(Path(named))
+
+
+class SparkBatch(batch._Batch):
+    """Reads objects with Spark, stages rows in branches, and publishes them by moving main."""
+
+    def __init__(
+        self, spark: SparkSession, warehouse: Warehouse, store: RawStore, ledger: Ledger, now: datetime
+    ) -> None:
+        super().__init__(warehouse, store, ledger, now)
+        self.spark = spark
+        self.branch = STAGE_PREFIX + self.batch_id.replace("-", "")
+        self.staged: dict[str, int] = {}  # table -> snapshot of the branch
+        self.cached: list[DataFrame] = []
+
+    # --- reading and staging ---
+
+    def read(self, objects: Sequence[RawObject]) -> None:
+        self.drop_stages()
+        by_uri = {self._uri(raw): raw for raw in objects}
+        facts = self._examine(by_uri)
+        try:
+            while True:
+                good = {uri: raw for uri, raw in by_uri.items() if facts[uri]["problem"] is None}
+                try:
+                    self._stage(good, facts)
+                    break
+                except PySparkException as e:
+                    self._judge(good, facts, e)
+        finally:
+            for frame in self.cached:
+                frame.unpersist()
+            self.cached.clear()
+        for uri, raw in by_uri.items():
+            self._enter(raw, facts[uri])
+        loaded = sum(e["status"] == "loaded" for e in self.entries)
+        quality.audit_objects(len(objects), loaded, len(self.entries) - loaded)
+
+    def _uri(self, raw: RawObject) -> str:
+        if isinstance(self.store, S3Store):
+            return f"s3a://{self.store.bucket}/{raw.path}"
+        assert isinstance(self.store, LocalStore)
+        return f"file:{self.store.root.resolve() / raw.path}"
+
+    def _examine(self, by_uri: dict[str, RawObject]) -> dict[str, dict[str, Any]]:
+        """What each object's bytes say, with a problem where it cannot be loaded."""
+        facts = {_plain(f["uri"]): f for f in spark_builder.examine_objects(self.spark, list(by_uri))}
+        if missing := by_uri.keys() - facts.keys():
+            raise StorageError(f"cannot read {sorted(missing)[0]}: it was listed and is not there")
+        for topic in sorted({raw.topic for raw in by_uri.values()}):
+            if (problem := spark_builder.topic_problem(topic, self.data_tables)) is not None:
+                for uri, raw in by_uri.items():
+                    if raw.topic == topic:
+                        facts[uri]["problem"] = problem
+        return facts
+
+    def _judge(self, good: dict[str, RawObject], facts: dict[str, dict[str, Any]], error: Exception) -> None:
+        """After Spark failed: finds the objects that the embedded build rejects. Raises where there is none."""
+        self.drop_stages()
+        self.staged.clear()
+        judged = spark_builder.judge_objects(self.spark, list(good), self.data_tables)
+        found = {_plain(j["uri"]): j["problem"] for j in judged if j["problem"] is not None}
+        if not found:
+            raise StorageError(f"Spark cannot build the batch: {_first_line(error)}") from error
+        for uri, problem in found.items():
+            facts[uri]["problem"] = problem
+
+    def _stage(self, good: dict[str, RawObject], facts: dict[str, dict[str, Any]]) -> None:
+        """Writes every table's new rows to its branch, and audits them there."""
+        self.duplicates, self.issues = 0, []
+        self.rows = {t.name: 0 for t in self.warehouse.tables}
+        events: dict[str, DataFrame] = {}
+        sizes: dict[str, int] = {}
+        for topic in sorted({raw.topic for raw in good.values()}):
+            uris = [uri for uri, raw in good.items() if raw.topic == topic]
+            events[topic] = spark_builder.read_events(self.spark, topic, uris)
+            sizes[topic] = sum(good[uri].size for uri in uris)
+        self._date(events, facts)
+        for table in self.data_tables:
+            sources = [s for s in table.sources if s.topic in events]
+            if sources:
+                rows = [spark_builder.rows_of(table, s, events[s.topic]) for s in sources]
+                self._stage_table(table, spark_builder.ranked(rows, table), sum(sizes[s.topic] for s in sources))
+
+    def _date(self, events: dict[str, DataFrame], facts: dict[str, dict[str, Any]]) -> None:
+        """Each object's records and first and last event; what Spark read must be what its blocks promise."""
+        frames = [e.select(spark_builder.PATH, "recorded_at") for e in events.values()]
+        if not frames:
+            return
+        together = frames[0]
+        for frame in frames[1:]:
+            together = together.unionByName(frame)
+        counted = together.groupBy(spark_builder.PATH).agg(
+            F.count("*").alias("records"), F.min("recorded_at").alias("first"), F.max("recorded_at").alias("last")
+        )
+        for row in counted.toArrow().to_pylist():
+            of_object = facts[_plain(row[spark_builder.PATH])]
+            of_object |= {"read": row["records"], "first": row["first"], "last": row["last"]}
+        for uri, found in facts.items():
+            if found["problem"] is None and found.get("read", 0) != found["records"]:
+                read, promised = found.get("read", 0), found["records"]
+                raise StorageError(f"{uri}: Spark read {read} records, its blocks promise {promised}")
+
+    def _stage_table(self, table: Table, ranked: DataFrame, size: int) -> None:
+        ranked = ranked.persist(StorageLevel.MEMORY_AND_DISK)
+        self.cached.append(ranked)
+        key = list(table.key)
+        first = key[0]
+        ids = F.lit(None) if table.by_run else F.slice(F.collect_set(first), 1, _MAX_IDS + 1)
+        again = F.count_if(F.col(spark_builder.RANK) > 1)
+        found = ranked.agg(F.count("*"), again, F.min(first), F.max(first), ids).collect()[0]
+        n_rows, n_again, lowest, highest, values = found
+        if n_rows == 0:
+            return
+        self.duplicates += n_again
+        if n_again:
+            self._compare_within(table, ranked)
+        new = ranked.where(F.col(spark_builder.RANK) == 1)
+        if self._has_rows(table):
+            known = self.spark.table(f"{CATALOG_NAME}.{table.identifier}")
+            if table.by_run:
+                known = known.where(F.col(first).between(lowest, highest))
+            elif len(values) <= _MAX_IDS:
+                known = known.where(F.col(first).isin(values))
+            there = new.join(known.select(*key), key, "left_semi").count()
+            if there:
+                self.duplicates += there
+                self._compare_stored(table, new, known)
+                new = new.join(known.select(*key), key, "left_anti")
+            n_rows -= there
+        n_rows -= n_again
+        if n_rows:
+            self._write(table, new.select(*(c.name for c in table.columns)), n_rows, size)
+            self._audit(table, ranked, n_rows)
+
+    def _has_rows(self, table: Table) -> bool:
+        snapshot = self.warehouse.load(table).current_snapshot()
+        return int(commits._summary(snapshot).get("total-records", "0")) > 0 if snapshot is not None else False
+
+    def _write(self, table: Table, new: DataFrame, n_rows: int, size: int) -> None:
+        """Appends rows to the table's branch, in files that are narrow in the sort order."""
+        found = self.warehouse.load(table)
+        current = found.metadata.current_snapshot_id
+        assert current is not None
+        commits.before_commit()
+        found.manage_snapshots().create_branch(current, self.branch).commit()
+        commits.on_commit(f"branch {table.name}")
+        n_files = -(-size // FILE_BYTES)
+        sort = [F.col(name) for name in table.sort]
+        new = new.coalesce(1) if n_files == 1 else new.repartitionByRange(n_files, *sort)
+        day = [] if table.partition is None else [F.to_date(table.partition)]
+        commits.before_commit()
+        (
+            new.sortWithinPartitions(*day, *sort)
+            .writeTo(f"{CATALOG_NAME}.{table.identifier}.branch_{self.branch}")
+            .option("use-table-distribution-and-ordering", "false")
+            .option("check-nullability", "false")
+            .option("snapshot-property.vqe.batch-id", self.batch_id)
+            .append()
+        )
+        commits.on_commit(f"stage {table.name}")
+        found.refresh()
+        self.staged[table.name] = found.metadata.refs[self.branch].snapshot_id
+        self.rows[table.name] = n_rows
+
+    def _audit(self, table: Table, ranked: DataFrame, n_rows: int) -> None:
+        """Holds what was written against the facts of the batch.
+
+        Raises:
+            AuditFailed: a number is not finite, a key stands twice, or rows are missing.
+        """
+        main = self.warehouse.load(table).metadata.current_snapshot_id
+        written = (
+            self.spark.read.format("iceberg")
+            .option("start-snapshot-id", main)
+            .option("end-snapshot-id", self.staged[table.name])
+            .load(f"{CATALOG_NAME}.{table.identifier}")
+        )
+        infinite = spark_builder.not_finite(table)
+        bad = F.lit(0) if infinite is None else F.count_if(infinite)
+        keys = F.struct(*table.key)
+        rows, distinct, not_finite = written.agg(F.count("*"), F.count_distinct(keys), bad).collect()[0]
+        if not_finite:
+            assert infinite is not None
+            self._fail_not_finite(table, ranked.where(infinite))
+        if distinct != rows:
+            raise quality.AuditFailed(f"batch not published: {rows - distinct} keys of {table.name} stand twice in it")
+        if rows != n_rows:
+            raise quality.AuditFailed(f"batch not published: {table.name} was to get {n_rows} rows and got {rows}")
+
+    def _fail_not_finite(self, table: Table, rows: DataFrame) -> None:
+        row = rows.orderBy(*spark_builder.priority()).first()
+        assert row is not None
+        path = _plain(row[spark_builder.PATH])
+        path = path[path.index("raw/") :]
+        one = pa.Table.from_pylist(
+            [{c.name: row[c.name] for c in table.columns}], schema=arrow_builder.arrow_schema(table)
+        )
+        quality.audit_finite(table, one, path)
+        raise quality.AuditFailed(f"batch not published: {path}: a number of {table.name} is not finite")
+
+    # --- keys that came again ---
+
+    def _compare_within(self, table: Table, ranked: DataFrame) -> None:
+        key = list(table.key)
+        rank = F.col(spark_builder.RANK)
+        self._issues_of(table, ranked.where(rank > 1), ranked.where(rank == 1), spark_builder.priority(), key)
+
+    def _compare_stored(self, table: Table, new: DataFrame, known: DataFrame) -> None:
+        self._issues_of(table, new, known, [F.asc(k) for k in table.key], list(table.key))
+
+    def _issues_of(self, table: Table, again: DataFrame, first: DataFrame, order: list[Any], key: list[str]) -> None:
+        """Rows that came again with other values: told by the same words as the embedded build."""
+        columns = [*key, *table.comparable()]
+        beside = first.select(F.struct(*columns).alias("__first"))
+        same_key = reduce(lambda p, q: p & q, [F.col(k) == F.col(f"__first.{k}") for k in key])
+        pairs = again.join(beside, same_key).where(spark_builder.differs(table, "__first"))
+        came = [F.col(c).alias(f"came__{c}") for c in columns]
+        kept = [F.col(f"__first.{c}").alias(f"kept__{c}") for c in columns]
+        found = pairs.orderBy(*order).limit(1000).select(*came, *kept).toArrow()
+        if found.num_rows == 0:
+            return
+        sides = [
+            pa.Table.from_arrays([_cast(found[f"{side}__{c}"], table, c) for c in columns], names=columns)
+            for side in ("came", "kept")
+        ]
+        self.issues += quality.other_values(table, *sides)
+
+    # --- the ledger's rows ---
+
+    def _enter(self, raw: RawObject, found: dict[str, Any]) -> None:
+        etag = raw.etag or found["etag"]
+        if self.ledger.known.get(raw.path, {}).get(etag) == "rejected":
+            self.retried.append(raw.path)
+        entry: dict[str, Any] = {
+            "source_path": raw.path,
+            "etag": etag,
+            "batch_id": self.batch_id,
+            "topic": raw.topic,
+            "raw_partition": raw.partition,
+            "size_bytes": found["size"],
+            "code_version": simulator.__version__,
+            "processed_at": self.now,
+        }
+        if found["problem"] is not None:
+            self.entries.append(entry | {"status": "rejected", "error": found["problem"]})
+            return
+        self.entries.append(
+            entry
+            | {
+                "status": "loaded",
+                "records": found["records"],
+                "first_event_at": found.get("first"),
+                "last_event_at": found.get("last"),
+            }
+        )
+
+    # --- commits ---
+
+    def _append(self, table: Table, merge: bool = False) -> None:
+        if table.name not in self.staged:
+            super()._append(table, merge)
+            return
+        found = self.warehouse.load(table)
+        commits.before_commit()
+        snapshot = self.staged.pop(table.name)
+        found.manage_snapshots().set_current_snapshot(snapshot_id=snapshot).remove_branch(self.branch).commit()
+        commits.on_commit(f"append {table.name}")
+
+    def discard(self) -> None:
+        super().discard()
+        with suppress(Exception):  # the failure that led here is the one to tell
+            self.drop_stages()
+
+    def drop_stages(self) -> None:
+        """Drops branches that were staged and not published; their files go with the next tag's commit."""
+        for table in self.warehouse.tables:
+            found = self.warehouse.load(table)
+            found.refresh()
+            for name, ref in list(found.metadata.refs.items()):
+                if ref.snapshot_ref_type == SnapshotRefType.BRANCH and name.startswith(STAGE_PREFIX):
+                    commits.before_commit()
+                    found.manage_snapshots().remove_branch(name).commit()
+                    commits.on_commit(f"drop stage {table.name}")
+
+
+def _plain(uri: str) -> str:
+    """A file's URI as it was asked for: Spark gives some quoted, and local ones with more slashes."""
+    uri = unquote(uri)
+    return "file:/" + uri.removeprefix("file:").lstrip("/") if uri.startswith("file:") else uri
+
+
+def _cast(column: pa.ChunkedArray, table: Table, name: str) -> pa.ChunkedArray:
+    return column.cast(arrow_builder.column_type(table.column(name).type))
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:500] if text else type(error).__name__
