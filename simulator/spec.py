@@ -255,6 +255,8 @@ def make_spec(molecule: Molecule, *, engine: str = "auto", **given: Any) -> RunS
             ansatz=ansatz, shots=default("shots"), noise=default("noise"), device=default("device"),
             precision=default("precision"), aer_method=default("aer_method"),
         )  # fmt: skip
+    if options.get("noise") is not None and options.get("shots") is None:
+        options.setdefault("aer_method", "density_matrix")  # exact expectation values of a mixed state
     if isinstance(options.get("optimizer_options"), Mapping):
         options["optimizer_options"] = tuple(options["optimizer_options"].items())
     given_molecule = {name: getattr(molecule, name) for name in ("elements", "geometry", "charge", "multiplicity")}

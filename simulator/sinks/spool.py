@@ -90,12 +90,12 @@ class SpoolReader:
 
         self.path, self.topic = path, path.parent.name
         self._lock = lock
-        self._file = open(path, "rb")  # noqa: SIM115 (closed by close)
         with open(path, "rb") as probe:
             self.schema_json: str = block_reader(probe).metadata["avro.schema"]
+            self._start = header_end(probe)
+        self._file = open(path, "rb")  # noqa: SIM115 (closed by close)
         self._acks = os.open(_ack_path(path), os.O_RDWR | os.O_CREAT, 0o600)
         stored = os.pread(self._acks, 8, 0)
-        self._start = header_end(self._file)
         self.acknowledged = max(self._start, struct.unpack("<q", stored)[0]) if len(stored) == 8 else self._start
 
     def records(self, limit: int = CHUNK_BYTES) -> Iterator[SpooledRecord]:

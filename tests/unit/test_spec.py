@@ -24,7 +24,7 @@ def test_canonical_json_gives_the_same_specification_and_id_again():
 
 def test_spec_id_is_pinned_so_that_resumed_sweeps_find_their_results():
     spec = RunSpec(elements=("H", "H"), geometry=((0, 0, 0), (0, 0, 0.735)))
-    assert spec.spec_id == "PINNED"
+    assert spec.spec_id == "d32d7867cd0f460242d03ce2a3474804725759b1ab571cf86de3235f15ab498b"
 
 
 def test_a_field_that_decides_numbers_changes_the_id():
