@@ -1,18 +1,19 @@
 """A batch on Spark: the protocol of `batch`, its objects read, deduplicated and written by Spark.
 
-Write, audit, publish. Spark writes a table's new rows to a branch `stage_<batch_id>` of it, which no reader sees; the
-audits read what was written there; then each table's main is moved to its branch's snapshot. Only then come the
-issues, the ledger and the tags. Where an audit fails, the branches are dropped: no table, ledger or tag has changed.
-A driver that dies leaves branches behind, which the next batch drops, or some tables with rows, whose keys the next
-batch finds and does not add again.
+Write, audit, publish. Spark writes a table's new rows as a staged snapshot (`spark.wap.id`), which is nobody's current
+one; the audits read what was written; then each table's main is moved to its staged snapshot. Only then come the issues,
+the ledger and the tags. Where an audit fails, no table, ledger or tag has changed. A driver that dies leaves staged
+snapshots, which the next batch's tags expire with their files, or some tables with rows, whose keys the next batch
+finds and does not add again.
 
-Metadata (ledger, branches, moves, tags) is pyiceberg's, from this process; rows are Spark's.
+Rows are appended after an anti-join with the keys that the table has, not merged: the join reads the keys of the batch's
+range of run ids and no more, and an append never rewrites a file.
+
+Metadata (ledger, moves of main, tags) is pyiceberg's, from this process; rows are Spark's.
 """
 
-import logging
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime
 from functools import partial, reduce
 from pathlib import Path
@@ -20,7 +21,6 @@ from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
-from pyiceberg.table.refs import SnapshotRefType
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -36,12 +36,10 @@ from spark_jobs.raw import LocalStore, RawObject, RawStore, S3Store
 from spark_jobs.tables import TABLES, Table
 from spark_jobs.warehouse import CATALOG_NAME, Warehouse
 
-STAGE_PREFIX = "stage_"
 FILE_BYTES = 64 << 20
 """Avro bytes that go to one data file of a batch: 128 MB of Parquet at most, as parameters hardly compress."""
 
 _MAX_IDS = 1_000
-_log = logging.getLogger(__name__)
 
 
 def build(
@@ -67,21 +65,22 @@ def raw_store() -> RawStore:
 
 
 class SparkBatch(batch._Batch):
-    """Reads objects with Spark, stages rows in branches, and publishes them by moving main."""
+    """Reads objects with Spark, stages rows in snapshots, and publishes them by moving main."""
 
     def __init__(
         self, spark: SparkSession, warehouse: Warehouse, store: RawStore, ledger: Ledger, now: datetime
     ) -> None:
         super().__init__(warehouse, store, ledger, now)
         self.spark = spark
-        self.branch = STAGE_PREFIX + self.batch_id.replace("-", "")
-        self.staged: dict[str, int] = {}  # table -> snapshot of the branch
+        self.attempt = 0
+        self.staged: dict[str, int] = {}  # table -> snapshot
         self.cached: list[DataFrame] = []
+        self.run_ids = ("", "")  # the batch's lowest and highest
+        self.ids: dict[str, list[str]] = {name: [] for name in spark_builder.IDS}
 
     # --- reading and staging ---
 
     def read(self, objects: Sequence[RawObject]) -> None:
-        self.drop_stages()
         by_uri = {self._uri(raw): raw for raw in objects}
         facts = self._examine(by_uri)
         try:
@@ -121,7 +120,6 @@ class SparkBatch(batch._Batch):
 
     def _judge(self, good: dict[str, RawObject], facts: dict[str, dict[str, Any]], error: Exception) -> None:
         """After Spark failed: finds the objects that the embedded build rejects. Raises where there is none."""
-        self.drop_stages()
         self.staged.clear()
         judged = spark_builder.judge_objects(self.spark, list(good), self.data_tables)
         found = {_plain(j["uri"]): j["problem"] for j in judged if j["problem"] is not None}
@@ -131,7 +129,8 @@ class SparkBatch(batch._Batch):
             facts[uri]["problem"] = problem
 
     def _stage(self, good: dict[str, RawObject], facts: dict[str, dict[str, Any]]) -> None:
-        """Writes every table's new rows to its branch, and audits them there."""
+        """Writes every table's new rows to a staged snapshot, and audits them there."""
+        self.attempt += 1
         self.duplicates, self.issues = 0, []
         self.rows = {t.name: 0 for t in self.warehouse.tables}
         events: dict[str, DataFrame] = {}
@@ -148,17 +147,17 @@ class SparkBatch(batch._Batch):
                 self._stage_table(table, spark_builder.ranked(rows, table), sum(sizes[s.topic] for s in sources))
 
     def _date(self, events: dict[str, DataFrame], facts: dict[str, dict[str, Any]]) -> None:
-        """Each object's records and first and last event; what Spark read must be what its blocks promise."""
-        frames = [e.select(spark_builder.PATH, "recorded_at") for e in events.values()]
-        if not frames:
+        """Each object's records, first and last event and ids; what Spark read must be what its blocks promise."""
+        if not events:
             return
-        together = frames[0]
-        for frame in frames[1:]:
-            together = together.unionByName(frame)
-        counted = together.groupBy(spark_builder.PATH).agg(
-            F.count("*").alias("records"), F.min("recorded_at").alias("first"), F.max("recorded_at").alias("last")
-        )
-        for row in counted.toArrow().to_pylist():
+        frames = [spark_builder.facts_of(e) for e in events.values()]
+        rows = reduce(lambda a, b: a.unionByName(b), frames).toArrow().to_pylist()
+        spans = [row for row in rows if row["lowest"] is not None]
+        if spans:
+            self.run_ids = min(row["lowest"] for row in spans), max(row["highest"] for row in spans)
+        for name in self.ids:
+            self.ids[name] = sorted({id_ for row in rows for id_ in row[name]})
+        for row in rows:
             of_object = facts[_plain(row[spark_builder.PATH])]
             of_object |= {"read": row["records"], "first": row["first"], "last": row["last"]}
         for uri, found in facts.items():
@@ -167,49 +166,50 @@ class SparkBatch(batch._Batch):
                 raise StorageError(f"{uri}: Spark read {read} records, its blocks promise {promised}")
 
     def _stage_table(self, table: Table, ranked: DataFrame, size: int) -> None:
-        ranked = ranked.persist(StorageLevel.MEMORY_AND_DISK)
-        self.cached.append(ranked)
-        key = list(table.key)
-        first = key[0]
-        ids = F.lit(None) if table.by_run else F.slice(F.collect_set(first), 1, _MAX_IDS + 1)
-        again = F.count_if(F.col(spark_builder.RANK) > 1)
-        found = ranked.agg(F.count("*"), again, F.min(first), F.max(first), ids).collect()[0]
-        n_rows, n_again, lowest, highest, values = found
-        if n_rows == 0:
-            return
-        self.duplicates += n_again
+        rank, known = F.col(spark_builder.RANK), F.col(spark_builder.KNOWN)
+        stored = self._stored(table)
+        if stored is None:
+            flagged = ranked.withColumn(spark_builder.KNOWN, F.lit(False))
+        else:
+            flagged = spark_builder.with_known(ranked, stored, table)
+        flagged = flagged.persist(StorageLevel.MEMORY_AND_DISK)
+        self.cached.append(flagged)
+        counted = flagged.agg(F.count_if(rank > 1), F.count_if((rank == 1) & known), F.count_if((rank == 1) & ~known))
+        n_again, n_known, n_new = counted.collect()[0]
+        self.duplicates += n_again + n_known
+        firsts = flagged.where(rank == 1)
         if n_again:
-            self._compare_within(table, ranked)
-        new = ranked.where(F.col(spark_builder.RANK) == 1)
-        if self._has_rows(table):
-            known = self.spark.table(f"{CATALOG_NAME}.{table.identifier}")
-            if table.by_run:
-                known = known.where(F.col(first).between(lowest, highest))
-            elif len(values) <= _MAX_IDS:
-                known = known.where(F.col(first).isin(values))
-            there = new.join(known.select(*key), key, "left_semi").count()
-            if there:
-                self.duplicates += there
-                self._compare_stored(table, new, known)
-                new = new.join(known.select(*key), key, "left_anti")
-            n_rows -= there
-        n_rows -= n_again
-        if n_rows:
-            self._write(table, new.select(*(c.name for c in table.columns)), n_rows, size)
-            self._audit(table, ranked, n_rows)
+            self._issues_of(table, flagged.where(rank > 1), firsts, spark_builder.priority())
+        if n_known:
+            assert stored is not None
+            self._issues_of(table, firsts.where(known), stored, [F.asc(k) for k in table.key])
+        if n_new:
+            self._write(table, firsts.where(~known).select(*(c.name for c in table.columns)), size)
+            self._audit(table, flagged, n_new)
+            self.rows[table.name] = n_new
 
-    def _has_rows(self, table: Table) -> bool:
+    def _stored(self, table: Table) -> DataFrame | None:
+        """The table's rows that can share a key with the batch's; None where it is empty."""
         snapshot = self.warehouse.load(table).current_snapshot()
-        return int(commits._summary(snapshot).get("total-records", "0")) > 0 if snapshot is not None else False
+        if snapshot is None or commits._summary(snapshot).get("total-records", "0") == "0":
+            return None
+        stored = self.spark.table(f"{CATALOG_NAME}.{table.identifier}")
+        first = F.col(table.key[0])
+        if table.by_run:
+            lowest, highest = self.run_ids
+            return stored.where(first.between(lowest, highest))
+        ids = self.ids[table.key[0]]
+        return stored.where(first.isin(ids)) if len(ids) <= _MAX_IDS else stored
 
-    def _write(self, table: Table, new: DataFrame, n_rows: int, size: int) -> None:
-        """Appends rows to the table's branch, in files that are narrow in the sort order."""
+    def _write(self, table: Table, new: DataFrame, size: int) -> None:
+        """Appends rows to a staged snapshot, in files that are narrow in the sort order."""
         found = self.warehouse.load(table)
-        current = found.metadata.current_snapshot_id
-        assert current is not None
-        commits.before_commit()
-        found.manage_snapshots().create_branch(current, self.branch).commit()
-        commits.on_commit(f"branch {table.name}")
+        if found.properties.get("write.wap.enabled") != "true":  # a table of an earlier release
+            commits.before_commit()
+            with found.transaction() as transaction:
+                transaction.set_properties({"write.wap.enabled": "true"})
+        wap_id = f"{self.batch_id}.{self.attempt}"
+        self.spark.conf.set("spark.wap.id", wap_id)
         n_files = -(-size // FILE_BYTES)
         sort = [F.col(name) for name in table.sort]
         new = new.coalesce(1) if n_files == 1 else new.repartitionByRange(n_files, *sort)
@@ -217,7 +217,7 @@ class SparkBatch(batch._Batch):
         commits.before_commit()
         (
             new.sortWithinPartitions(*day, *sort)
-            .writeTo(f"{CATALOG_NAME}.{table.identifier}.branch_{self.branch}")
+            .writeTo(f"{CATALOG_NAME}.{table.identifier}")
             .option("use-table-distribution-and-ordering", "false")
             .option("check-nullability", "false")
             .option("snapshot-property.vqe.batch-id", self.batch_id)
@@ -225,8 +225,8 @@ class SparkBatch(batch._Batch):
         )
         commits.on_commit(f"stage {table.name}")
         found.refresh()
-        self.staged[table.name] = found.metadata.refs[self.branch].snapshot_id
-        self.rows[table.name] = n_rows
+        staged = [s for s in found.metadata.snapshots if commits._summary(s).get("wap.id") == wap_id]
+        self.staged[table.name] = staged[-1].snapshot_id
 
     def _audit(self, table: Table, ranked: DataFrame, n_rows: int) -> None:
         """Holds what was written against the facts of the batch.
@@ -266,16 +266,9 @@ class SparkBatch(batch._Batch):
 
     # --- keys that came again ---
 
-    def _compare_within(self, table: Table, ranked: DataFrame) -> None:
-        key = list(table.key)
-        rank = F.col(spark_builder.RANK)
-        self._issues_of(table, ranked.where(rank > 1), ranked.where(rank == 1), spark_builder.priority(), key)
-
-    def _compare_stored(self, table: Table, new: DataFrame, known: DataFrame) -> None:
-        self._issues_of(table, new, known, [F.asc(k) for k in table.key], list(table.key))
-
-    def _issues_of(self, table: Table, again: DataFrame, first: DataFrame, order: list[Any], key: list[str]) -> None:
+    def _issues_of(self, table: Table, again: DataFrame, first: DataFrame, order: list[Any]) -> None:
         """Rows that came again with other values: told by the same words as the embedded build."""
+        key = list(table.key)
         columns = [*key, *table.comparable()]
         beside = first.select(F.struct(*columns).alias("__first"))
         same_key = reduce(lambda p, q: p & q, [F.col(k) == F.col(f"__first.{k}") for k in key])
@@ -329,24 +322,8 @@ class SparkBatch(batch._Batch):
         found = self.warehouse.load(table)
         commits.before_commit()
         snapshot = self.staged.pop(table.name)
-        found.manage_snapshots().set_current_snapshot(snapshot_id=snapshot).remove_branch(self.branch).commit()
+        found.manage_snapshots().set_current_snapshot(snapshot_id=snapshot).commit()
         commits.on_commit(f"append {table.name}")
-
-    def discard(self) -> None:
-        super().discard()
-        with suppress(Exception):  # the failure that led here is the one to tell
-            self.drop_stages()
-
-    def drop_stages(self) -> None:
-        """Drops branches that were staged and not published; their files go with the next tag's commit."""
-        for table in self.warehouse.tables:
-            found = self.warehouse.load(table)
-            found.refresh()
-            for name, ref in list(found.metadata.refs.items()):
-                if ref.snapshot_ref_type == SnapshotRefType.BRANCH and name.startswith(STAGE_PREFIX):
-                    commits.before_commit()
-                    found.manage_snapshots().remove_branch(name).commit()
-                    commits.on_commit(f"drop stage {table.name}")
 
 
 def _plain(uri: str) -> str:

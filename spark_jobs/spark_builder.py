@@ -16,8 +16,9 @@ from spark_jobs import arrow_builder
 from spark_jobs.raw import RawObject
 from spark_jobs.tables import Constant, Item, Path, Position, Source, Table
 
-PATH, BLOCK, ROW, MAJOR, RANK = "__path", "__block", "__row", "__major", "__rank"
-_ORDER = (PATH, BLOCK, ROW, MAJOR)
+PATH, BLOCK, ROW, MAJOR, RANK, KNOWN = "__path", "__block", "__row", "__major", "__rank", "__known"
+IDS = ("molecule_id", "hamiltonian_id")
+"""First columns of the keys of tables that are not by run."""
 
 
 def spark_type(name: str) -> T.DataType:
@@ -76,6 +77,31 @@ def ranked(rows: Sequence[DataFrame], table: Table) -> DataFrame:
     then the first listed is 1."""
     together = reduce(lambda a, b: a.unionByName(b), rows)
     return together.withColumn(RANK, F.row_number().over(Window.partitionBy(*table.key).orderBy(*priority())))
+
+
+def with_known(rows: DataFrame, stored: DataFrame, table: Table) -> DataFrame:
+    """Rows, told by KNOWN whether the table has their key."""
+    key = list(table.key)
+    return rows.join(stored.select(*key, F.lit(True).alias(KNOWN)), key, "left").withColumn(
+        KNOWN, F.coalesce(KNOWN, F.lit(False))
+    )
+
+
+def facts_of(events: DataFrame) -> DataFrame:
+    """By object: its records, first and last event, lowest and highest run id, and other ids."""
+
+    def of(name: str, aggregate: Any, otherwise: SparkColumn) -> SparkColumn:
+        return aggregate(name) if name in events.columns else otherwise
+
+    no_text = F.lit(None).cast("string")
+    return events.groupBy(PATH).agg(
+        F.count("*").alias("records"),
+        F.min("recorded_at").alias("first"),
+        F.max("recorded_at").alias("last"),
+        of("run_id", F.min, F.min(no_text)).alias("lowest"),
+        of("run_id", F.max, F.max(no_text)).alias("highest"),
+        *(of(name, F.collect_set, F.collect_set(no_text)).alias(name) for name in IDS),
+    )
 
 
 def priority() -> list[SparkColumn]:

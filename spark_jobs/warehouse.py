@@ -49,6 +49,7 @@ PROPERTIES = {
     "commit.manifest.min-count-to-merge": "8",
     "write.metadata.previous-versions-max": "5",
     "write.metadata.delete-after-commit.enabled": "true",
+    "write.wap.enabled": "true",  # a Spark batch is staged and audited before it is published; others see no difference
     "commit.retry.num-retries": "10",  # three writers on Postgres lost one commit in 45 with the default four
 }
 

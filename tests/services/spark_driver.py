@@ -22,6 +22,8 @@ def serve(memory: str) -> None:
     for name, value in spark_session.defaults().items():
         builder = builder.config(name, value)
     # the shared JVM must outlive the context's first Python
+    # the quick compiler only: these drivers start often and compute little
+    builder = builder.config("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
     spark = builder.config("spark.ui.enabled", "false").config("spark.sql.shuffle.partitions", "4").getOrCreate()
     gateway = spark.sparkContext._gateway.gateway_parameters
     print(json.dumps({"PYSPARK_GATEWAY_PORT": gateway.port, "PYSPARK_GATEWAY_SECRET": gateway.auth_token}), flush=True)
@@ -59,9 +61,12 @@ def job(name: str, options: dict[str, Any]) -> Any:
     die_after = options.pop("die_after", None)
     pause_after = options.pop("pause_after", None)  # (commit, seconds)
     made: list[str] = []
+    times: list[float] = []
+    began = time.time()
 
     def on_commit(what: str) -> None:
         made.append(what)
+        times.append(round(time.time() - began, 1))
         if die_after == len(made):
             print(f"died after {what}", flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
@@ -77,7 +82,7 @@ def job(name: str, options: dict[str, Any]) -> Any:
             options["now"] = datetime.fromisoformat(options["now"])
         store = Counting(spark_batch.raw_store())
         report = spark_batch.build(spark, ".", store=store.store, whole=name == "reconcile", **options)
-        return {**asdict(report), "commits": made, "listed": store.listed, "began": started, "ended": time.time()}
+        return {**asdict(report), "commits": made, "times": times, "listed": store.listed, "began": started, "ended": time.time()}
     if name == "sql":
         return {"rows": [r.asDict(recursive=True) for r in spark.sql(options["sql"]).collect()]}
     if name == "maintain":
