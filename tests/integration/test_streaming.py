@@ -13,8 +13,8 @@ from .conftest import service_environment
 from .platform import Platform, json_lines, spool_files
 
 pytest_plugins = ["tests.services.fixtures"]
-LONG = ("n2", "--ansatz", "uccsd", "--optimizer", "slsqp", "--tolerance", "1e-9")
-"""A run long enough to be disturbed."""
+LONG = ("n2", "--optimizer", "cobyla", "--max-iterations", "3000", "--tolerance", "1e-9")
+"""A run of half a minute: long enough to be disturbed. It ends without having converged, so with exit code 1."""
 
 
 def test_every_event_of_a_run_reaches_its_topic_and_the_spool_is_empty(platform):

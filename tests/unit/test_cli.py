@@ -170,7 +170,7 @@ def test_record_parameters_keeps_what_was_asked_and_nothing_else(capsys):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_keeps_what_ran_and_exits_130(tmp_path, number):
-    arguments = ["run", "h2", "n2", "--optimizer", "slsqp", "--tolerance", "1e-9", "--data-dir", str(tmp_path / "data"), "--json"]  # fmt: skip
+    arguments = ["run", "h2", "n2", "--optimizer", "cobyla", "--max-iterations", "100000", "--tolerance", "1e-9", "--data-dir", str(tmp_path / "data"), "--json"]  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "simulator.cli.main", *arguments],
         stdout=subprocess.PIPE,
