@@ -24,7 +24,7 @@ def main() -> None:
         for name in NAMES:
             pid = stack.pid(name)
             print(f"{name:9} {'down' if pid is None else 'ready' if stack.answers(name) else 'starting':9} {pid or ''}")
-        print(f"VQE_KAFKA_BOOTSTRAP={stack.bootstrap}\nVQE_REGISTRY_URL={stack.registry_url}")
+        print(f"VQE_KAFKA_BOOTSTRAP_SERVERS={stack.bootstrap}\nVQE_REGISTRY_URL={stack.registry_url}")
         print(f"VQE_CONNECT_URL={stack.connect_url}\nVQE_S3_ENDPOINT={stack.s3_endpoint}")
         print(f"credentials: {stack.run / 'stack.json'}")
     elif options.verb == "wipe":

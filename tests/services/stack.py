@@ -391,7 +391,7 @@ offset.flush.interval.ms=3000
         environment = {
             "AWS_ACCESS_KEY_ID": self.s3_access_key,
             "AWS_SECRET_ACCESS_KEY": self.s3_secret_key,
-            "VQE_KAFKA_BOOTSTRAP": self.bootstrap,
+            "VQE_KAFKA_BOOTSTRAP_SERVERS": self.bootstrap,
             "VQE_REGISTRY_URL": self.registry_url,
             "VQE_S3_ENDPOINT": self.s3_endpoint,
         }
