@@ -19,23 +19,22 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help takes half the time: 0.11 instead of 0.23 s
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run")(run.run)
-app.command("sweep")(sweep.sweep)
-app.command("molecules")(molecules.molecules)
-app.add_typer(
-    tables.app, name="tables", help="Build the Iceberg tables from raw files, list, verify and maintain them."
-)
-app.command("sql")(sql.sql)
-app.command("report")(report.report)
-app.add_typer(streaming.schemas_app, name="schemas", help="Register the event schemas, or check their compatibility.")
-app.command("topics")(streaming.topics)
-app.command("replay")(streaming.replay)
-app.command("submit")(sweep.submit)
-app.command("worker")(streaming.worker)
-app.command("watch")(watch.watch)
-app.command("doctor")(run.doctor)
+app.command("run", short_help="Run VQE on molecules.")(run.run)
+app.command("sweep", short_help="Run a matrix of molecules, settings and seeds.")(sweep.sweep)
+app.command("molecules", short_help="List the bundled molecules.")(molecules.molecules)
+app.add_typer(tables.app, name="tables", help="Build, list, verify and maintain the tables.")
+app.command("sql", short_help="Answer a question from the tables.")(sql.sql)
+app.command("report", short_help="Write an HTML report of runs.")(report.report)
+app.add_typer(streaming.schemas_app, name="schemas", help="Register or check the event schemas.")
+app.command("topics", short_help="Create the Kafka topics that are missing.")(streaming.topics)
+app.command("replay", short_help="Deliver events that wait in the spool.")(streaming.replay)
+app.command("submit", short_help="Send a sweep's runs to the workers.")(sweep.submit)
+app.command("worker", short_help="Take jobs from Kafka and run them.")(streaming.worker)
+app.command("watch", short_help="Show running VQEs live.")(watch.watch)
+app.command("doctor", short_help="Check what this machine can run.")(run.doctor)
 
 
 _UsageProblem: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")

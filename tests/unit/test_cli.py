@@ -179,7 +179,11 @@ def test_ctrl_c_keeps_what_ran_and_exits_130(tmp_path, number):
     )
     parts = tmp_path / "data" / "raw" / "vqe_iteration_v1" / "partition=local"
     end = time.monotonic() + 200
-    while process.poll() is None and time.monotonic() < end and not any(p.stat().st_size > 9_000 for p in parts.glob(".*.part")):
+    while (
+        process.poll() is None
+        and time.monotonic() < end
+        and not any(p.stat().st_size > 9_000 for p in parts.glob(".*.part"))
+    ):
         time.sleep(0.2)
     process.send_signal(number)
     out, err = process.communicate(timeout=200)
