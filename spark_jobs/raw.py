@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +31,7 @@ class RawObject:
     partition: str
     size: int  # bytes
     etag: str | None = None  # where listing tells it (S3)
+    stored_at: datetime | None = None  # likewise
 
     @property
     def major(self) -> int:
@@ -46,14 +48,14 @@ class RawStore(Protocol):
         """An object's content."""
 
 
-def parse(path: str, size: int, etag: str | None = None) -> RawObject | None:
+def parse(path: str, size: int, etag: str | None = None, stored_at: datetime | None = None) -> RawObject | None:
     """The object at a path, or None: hidden, unfinished, of another topic, or not of the raw layout."""
     match = _OBJECT.fullmatch(path)
     if match is None or SUNK_TOPICS.fullmatch(match["topic"]) is None:
         return None
     if not match["name"].startswith(f"{match['topic']}+{match['partition']}+"):
         return None
-    return RawObject(path, match["topic"], match["partition"], size, etag)
+    return RawObject(path, match["topic"], match["partition"], size, etag, stored_at)
 
 
 def content_etag(content: bytes) -> str:
@@ -124,9 +126,26 @@ class S3Store:
         paginator = self.client.get_paginator("list_objects_v2")
         for page in paginator.paginate(Bucket=self.bucket, Prefix=prefix, StartAfter=start_after):
             for entry in page.get("Contents", ()):
-                found = parse(entry["Key"], entry["Size"], entry["ETag"].strip('"'))
+                found = parse(entry["Key"], entry["Size"], entry["ETag"].strip('"'), entry["LastModified"])
                 if found is not None:
                     yield found
+
+
+class Stored:
+    """Objects of another store that were stored in a time: from `since` on and before `until` (None: no bound)."""
+
+    def __init__(self, store: RawStore, since: datetime | None, until: datetime | None) -> None:
+        self.store, self.since, self.until = store, since, until
+
+    def objects(self, after: After | None = None) -> Iterator[RawObject]:
+        """Those of the time; a store that does not tell when an object was stored has all of them listed."""
+        for raw in self.store.objects(after):
+            at = raw.stored_at
+            if at is None or ((self.since is None or at >= self.since) and (self.until is None or at < self.until)):
+                yield raw
+
+    def read(self, path: str) -> bytes:
+        return self.store.read(path)
 
 
 def store_of(root: str | Path) -> RawStore:

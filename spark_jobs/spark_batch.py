@@ -32,12 +32,15 @@ from spark_jobs import arrow_builder, batch, quality, spark_builder
 from spark_jobs import warehouse as commits
 from spark_jobs.batch import BatchReport, Ledger
 from spark_jobs.lock import WAIT_SECONDS
-from spark_jobs.raw import LocalStore, RawObject, RawStore, S3Store
+from spark_jobs.raw import LocalStore, RawObject, RawStore, S3Store, Stored
 from spark_jobs.tables import TABLES, Table
 from spark_jobs.warehouse import CATALOG_NAME, Warehouse
 
 FILE_BYTES = 64 << 20
 """Avro bytes that go to one data file of a batch: 128 MB of Parquet at most, as parameters hardly compress."""
+
+READ_HERE_BYTES = 16 << 20
+"""Objects of a batch that are this small together are examined by the driver: workers take seconds to start."""
 
 _MAX_IDS = 1_000
 
@@ -101,14 +104,20 @@ class SparkBatch(batch._Batch):
         quality.audit_objects(len(objects), loaded, len(self.entries) - loaded)
 
     def _uri(self, raw: RawObject) -> str:
-        if isinstance(self.store, S3Store):
-            return f"s3a://{self.store.bucket}/{raw.path}"
-        assert isinstance(self.store, LocalStore)
-        return f"file:{self.store.root.resolve() / raw.path}"
+        store = self.store
+        while isinstance(store, Stored):
+            store = store.store
+        if isinstance(store, S3Store):
+            return f"s3a://{store.bucket}/{raw.path}"
+        assert isinstance(store, LocalStore)
+        return f"file:{store.root.resolve() / raw.path}"
 
     def _examine(self, by_uri: dict[str, RawObject]) -> dict[str, dict[str, Any]]:
         """What each object's bytes say, with a problem where it cannot be loaded."""
-        facts = {_plain(f["uri"]): f for f in spark_builder.examine_objects(self.spark, list(by_uri))}
+        if sum(raw.size for raw in by_uri.values()) <= READ_HERE_BYTES:
+            facts = {uri: self._examine_here(uri, raw) for uri, raw in by_uri.items()}
+        else:
+            facts = {_plain(f["uri"]): f for f in spark_builder.examine_objects(self.spark, list(by_uri))}
         if missing := by_uri.keys() - facts.keys():
             raise StorageError(f"cannot read {sorted(missing)[0]}: it was listed and is not there")
         for topic in sorted({raw.topic for raw in by_uri.values()}):
@@ -117,6 +126,13 @@ class SparkBatch(batch._Batch):
                     if raw.topic == topic:
                         facts[uri]["problem"] = problem
         return facts
+
+    def _examine_here(self, uri: str, raw: RawObject) -> dict[str, Any]:
+        try:
+            content = self.store.read(raw.path)
+        except Exception as e:
+            raise StorageError(f"cannot read {raw.path}: {_first_line(e)}") from e
+        return {"uri": uri, "size": len(content), **spark_builder._examine(content, uri)}
 
     def _judge(self, good: dict[str, RawObject], facts: dict[str, dict[str, Any]], error: Exception) -> None:
         """After Spark failed: finds the objects that the embedded build rejects. Raises where there is none."""
@@ -273,8 +289,8 @@ class SparkBatch(batch._Batch):
         beside = first.select(F.struct(*columns).alias("__first"))
         same_key = reduce(lambda p, q: p & q, [F.col(k) == F.col(f"__first.{k}") for k in key])
         pairs = again.join(beside, same_key).where(spark_builder.differs(table, "__first"))
-        came = [F.col(c).alias(f"came__{c}") for c in columns]
-        kept = [F.col(f"__first.{c}").alias(f"kept__{c}") for c in columns]
+        came = [spark_builder.comparable(table, c, F.col(c)).alias(f"came__{c}") for c in columns]
+        kept = [spark_builder.comparable(table, c, F.col(f"__first.{c}")).alias(f"kept__{c}") for c in columns]
         found = pairs.orderBy(*order).limit(1000).select(*came, *kept).toArrow()
         if found.num_rows == 0:
             return

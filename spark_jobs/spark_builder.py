@@ -134,10 +134,19 @@ def differs(table: Table, other: str) -> SparkColumn:
             apart = F.coalesce(F.abs(x - y) > 1e-9, F.lit(False))
             found.append(apart | (x.isNull() != y.isNull()))
         elif type_.startswith("map"):
-            found.append(~F.map_entries(x).eqNullSafe(F.map_entries(y)))
+            found.append(~_entries(x).eqNullSafe(_entries(y)))
         else:
             found.append(~x.eqNullSafe(y))
     return reduce(lambda p, q: p | q, found)
+
+
+def comparable(table: Table, name: str, value: SparkColumn) -> SparkColumn:
+    """A value as it is compared: a map has no order, but Spark and Arrow each keep one."""
+    return F.map_from_entries(_entries(value)) if table.column(name).type.startswith("map") else value
+
+
+def _entries(value: SparkColumn) -> SparkColumn:
+    return F.array_sort(F.map_entries(value))
 
 
 # --- judging objects -----------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 
@@ -58,6 +58,13 @@ def job(name: str, options: dict[str, Any]) -> Any:
     from spark_jobs import spark_batch
     from spark_jobs import warehouse as commits
 
+    if version := options.pop("release", None):
+        from simulator import schemas
+        from tests.services import evolved
+
+        known = evolved.released(version)
+        schemas.released = lambda: known  # type: ignore[assignment]
+        options["tables"] = evolved.tables(version)
     die_after = options.pop("die_after", None)
     pause_after = options.pop("pause_after", None)  # (commit, seconds)
     made: list[str] = []
@@ -67,7 +74,7 @@ def job(name: str, options: dict[str, Any]) -> Any:
     def on_commit(what: str) -> None:
         made.append(what)
         times.append(round(time.time() - began, 1))
-        if die_after == len(made):
+        if die_after == what:
             print(f"died after {what}", flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
         if pause_after is not None and pause_after[0] == what:
@@ -88,6 +95,9 @@ def job(name: str, options: dict[str, Any]) -> Any:
     if name == "maintain":
         from spark_jobs import spark_maintenance
 
+        seconds = options.pop("orphan_seconds", None)
+        if seconds is not None:
+            options["orphan_age"] = timedelta(seconds=seconds)
         report = spark_maintenance.maintain(spark, ".", **options)
         return {**asdict(report), "commits": made, "began": started, "ended": time.time()}
     raise ValueError(name)

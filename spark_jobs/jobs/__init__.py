@@ -1,0 +1,1 @@
+"""What `spark-submit` runs: one job a file, settings from the environment."""

@@ -1,0 +1,136 @@
+"""Upkeep of the tables by Spark: what is too large for one machine's memory, else as `maintenance` does it.
+
+Compaction sorts by the table's sort order into files of a target size. The newest tag then moves to the compacted
+snapshot, whose rows are the same; older tags keep their files until their batch is older than `keep`.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
+
+from spark_jobs import warehouse as commits
+from spark_jobs.batch import Ledger
+from spark_jobs.lock import WAIT_SECONDS, lock_of
+from spark_jobs.tables import TABLES, Table
+from spark_jobs.warehouse import CATALOG_NAME, TAG_PREFIX, Location, Warehouse, tags_of, unneeded
+
+ORPHAN_AGE = timedelta(hours=72)
+"""Files younger than this may be of a batch under way elsewhere or of a reader."""
+
+
+@dataclass
+class Upkeep:
+    """What maintenance did, by table."""
+
+    compacted_files: dict[str, int] = field(default_factory=dict)
+    rewritten_manifests: dict[str, int] = field(default_factory=dict)
+    expired_snapshots: dict[str, int] = field(default_factory=dict)
+    dropped_tags: int = 0
+    orphan_files: int = 0
+    seconds: float = 0.0
+
+
+def maintain(
+    spark: Any,
+    data_dir: str | Path,
+    *,
+    tables: Sequence[Table] = TABLES,
+    keep: timedelta = timedelta(days=30),
+    orphan_age: timedelta = ORPHAN_AGE,
+    target_bytes: int = 256 << 20,
+    min_files: int = 5,
+    wait_seconds: float = WAIT_SECONDS,
+) -> Upkeep:
+    """Compacts, merges manifests, expires snapshots but those of tags younger than `keep`, deletes orphan files.
+
+    The lock is held table by table: an ingest waits for one of them at most.
+
+    Raises:
+        StorageError: another writer holds the warehouse too long.
+    """
+    started = time.perf_counter()
+    location = Location.of(data_dir)
+    done = Upkeep()
+    for name in [t.name for t in tables]:
+        with lock_of(location, wait_seconds), Warehouse(location, tables) as warehouse:
+            warehouse.prepare()
+            newest = Ledger.of(warehouse).newest_batch
+            warehouse.repair(newest)
+            table = next(t for t in warehouse.tables if t.name == name)
+            _compact(spark, warehouse, table, target_bytes, min_files, done)
+            _expire(warehouse, table, newest, keep, done)
+            done.orphan_files += _delete_orphans(spark, table, orphan_age)
+    done.seconds = time.perf_counter() - started
+    return done
+
+
+def _compact(
+    spark: Any, warehouse: Warehouse, table: Table, target_bytes: int, min_files: int, done: Upkeep
+) -> None:
+    commits.before_commit()
+    options = f"map('target-file-size-bytes', '{target_bytes}', 'min-input-files', '{min_files}')"
+    order = ", ".join(f"{name} ASC NULLS FIRST" for name in table.sort)
+    row = spark.sql(
+        f"CALL {CATALOG_NAME}.system.rewrite_data_files(table => '{table.identifier}', strategy => 'sort', "
+        f"sort_order => '{order}', options => {options})"
+    ).collect()[0]
+    if row["rewritten_data_files_count"]:
+        done.compacted_files[table.name] = row["rewritten_data_files_count"]
+    commits.on_commit(f"compact {table.name}")
+    row = spark.sql(f"CALL {CATALOG_NAME}.system.rewrite_manifests(table => '{table.identifier}')").collect()[0]
+    if row["rewritten_manifests_count"]:
+        done.rewritten_manifests[table.name] = row["rewritten_manifests_count"]
+    commits.on_commit(f"manifests {table.name}")
+    warehouse.load(table).refresh()
+
+
+def _expire(warehouse: Warehouse, table: Table, newest: str | None, keep: timedelta, done: Upkeep) -> None:
+    """Moves the newest tag to the current snapshot, drops tags that are too old and snapshots that nothing needs."""
+    found = warehouse.load(table)
+    current = found.metadata.current_snapshot_id
+    assert current is not None
+    transaction = commits._Transaction(found)
+    manage = ManageSnapshots(transaction)
+    newest_tag = None if newest is None else TAG_PREFIX + newest
+    if newest_tag is not None and found.metadata.refs[newest_tag].snapshot_id != current:
+        manage = manage.create_tag(current, newest_tag)
+    oldest = datetime.now(UTC) - keep
+    dropped = [t for t in tags_of(found) if t != newest_tag and made_at(t) < oldest]
+    for tag in dropped:
+        manage = manage.remove_tag(tag)
+    manage.commit()
+    done.dropped_tags = max(done.dropped_tags, len(dropped))
+    expired = unneeded(transaction.table_metadata.snapshots, transaction.table_metadata.refs)
+    garbage = commits.files_of_expired(found.io, found.metadata.snapshots, expired) if expired else set()
+    if expired:
+        ExpireSnapshots(transaction).by_ids(sorted(expired)).commit()
+        done.expired_snapshots[table.name] = len(expired)
+    commits.before_commit()
+    transaction.commit_transaction()
+    commits.on_commit(f"expire {table.name}")
+    commits.delete_quietly(found.io, garbage)
+
+
+def made_at(tag: str) -> datetime:
+    """When a batch began: its id is a UUIDv7."""
+    millis = UUID(tag.removeprefix(TAG_PREFIX)).int >> 80
+    return datetime.fromtimestamp(millis / 1000, UTC)
+
+
+def _delete_orphans(spark: Any, table: Table, age: timedelta) -> int:
+    """Deletes files under the table's folder that no snapshot or metadata names. Iceberg's procedure refuses ages
+    under a day; its action, which is called here, trusts the caller: nobody writes, we hold the lock."""
+    jvm = spark._jvm
+    java_table = jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable(
+        spark._jsparkSession, f"{CATALOG_NAME}.{table.identifier}"
+    )
+    action = jvm.org.apache.iceberg.spark.actions.SparkActions.get(spark._jsparkSession).deleteOrphanFiles(java_table)
+    before = int((time.time() - age.total_seconds()) * 1000)
+    result = action.olderThan(before).usePrefixListing(True).execute()
+    return sum(1 for _ in result.orphanFileLocations())

@@ -1,0 +1,60 @@
+"""Event schemas that a later release could bring, for tests in this process and in a Spark driver's."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+from simulator import schemas
+from spark_jobs.tables import TABLES, Column, Constant, Path, Table, with_source
+
+Schema = dict[str, Any]
+
+
+def result_v2() -> Schema:
+    """`vqe_result` v2 moves two energies into a record and drops Aer's reason."""
+    v2 = copy.deepcopy(schemas.newest("vqe_result_v1"))
+    v2["version"] = "2.0"
+    v2["fields"] = [f for f in v2["fields"] if f["name"] not in ("energy", "hf_energy", "aer_reason")]
+    names = ("final", "hartree_fock")
+    fields = [{"name": n, "type": ["null", "double"], "default": None} for n in names]
+    v2["fields"].append({"name": "energies", "type": {"type": "record", "name": "Energies", "fields": fields}, "doc": ""})
+    return v2
+
+
+def iteration_v1_1() -> Schema:
+    """`vqe_iteration` v1.1 adds a field."""
+    v1_1 = copy.deepcopy(schemas.newest("vqe_iteration_v1"))
+    v1_1["version"] = "1.1"
+    v1_1["fields"].append({"name": "trust_radius", "type": ["null", "double"], "default": None, "doc": "Radius."})
+    return v1_1
+
+
+def as_v2(event: dict[str, Any], final: float | None) -> dict[str, Any]:
+    """A result of v1 as v2 says it."""
+    kept = {k: v for k, v in event.items() if k not in ("energy", "hf_energy", "aer_reason")}
+    return kept | {"energies": {"final": final, "hartree_fock": event["hf_energy"]}}
+
+
+def tables(version: str) -> tuple[Table, ...]:
+    """The declarations of that release: `v2` or `v1.1`."""
+    if version == "v1.1":
+        return tuple(
+            replace(t, columns=(*t.columns, Column("trust_radius", "double"))) if t.name == "vqe_iterations" else t
+            for t in TABLES
+        )
+    paths = {"energy": Path("energies.final"), "hf_energy": Path("energies.hartree_fock"), "aer_reason": Constant(None)}
+    found = []
+    for table in TABLES:
+        source = next((s for s in table.sources if s.stream == "vqe_result"), None)
+        found.append(table if source is None else with_source(table, replace(source, major=2, paths=paths)))
+    return tuple(found)
+
+
+def released(version: str) -> dict[str, list[Schema]]:
+    """What `schemas.released` says then."""
+    known = {topic: list(versions) for topic, versions in schemas.released().items()}
+    schema = result_v2() if version == "v2" else iteration_v1_1()
+    known.setdefault(schemas.topic_of(schema), []).append(schema)
+    return known
