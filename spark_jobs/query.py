@@ -26,7 +26,7 @@ from simulator.errors import InputError
 from spark_jobs.tables import NAMESPACE, TABLES, Table
 from spark_jobs.warehouse import TAG_PREFIX, Warehouse
 
-VIEWS = ("run_summary", "convergence", "stage_times", "accuracy_by_ansatz", "repeats")
+VIEWS = ("run_summary", "convergence", "stage_times", "accuracy_by_ansatz", "repeats", "vqe_features")
 """Views in `spark_jobs/sql/<name>.sql`, Spark SQL; a view uses tables and views before it."""
 
 MEMORY_LIMIT = "2GB"
