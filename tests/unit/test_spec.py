@@ -112,3 +112,8 @@ def test_noise_and_active_space_texts():
     for text in ("", "4,4", "4e", "e,o", "4o,4e", "-1e,2o", "²e,2o"):
         with pytest.raises(InputError):
             parse_active_space(text)
+
+
+def test_noise_without_shots_is_exact_on_density_matrices_unless_a_method_is_asked_for():
+    assert make_spec(H2, noise=Noise(0.01)).aer_method == "density_matrix"
+    assert make_spec(H2, noise=Noise(0.01), shots=100).aer_method == "statevector"

@@ -205,7 +205,7 @@ def test_too_many_parameters_are_refused(monkeypatch):
         ({"engine": "statevector", "device": "gpu"}, "engine statevector cannot do device gpu"),
         ({"engine": "statevector", "aer_method": "density_matrix"}, "cannot do aer method density_matrix"),
         ({"engine": "sector", "noise": Noise(0.1)}, "engine sector cannot do noise"),
-        ({"noise": Noise(0.1)}, "noise without shots needs a density matrix"),
+        ({"noise": Noise(0.1), "aer_method": "statevector"}, "noise without shots needs a density matrix"),
         ({"device": "gpu", "aer_method": "matrix_product_state"}, "does not run on a gpu"),
     ],
 )
