@@ -28,16 +28,16 @@ demo: $(VENV)/.installed ## Run four molecules, build the tables, query them, wr
 test: $(VENV)/.installed-dev ## Run every test that needs no service
 	@$(PY) -m pytest tests/unit -q -n 2 --dist loadfile
 
-test-services: $(VENV)/.installed-dev ## Run the tests against real services, which it fetches and starts
+STREAMING_TESTS := $(addprefix tests/integration/,test_connect_sink.py test_streaming.py test_workers.py test_kafka_to_tables.py)
+
+test-services: $(VENV)/.installed-dev ## Run the streaming tests against real services, which it fetches and starts
 	@$(PY) -m tests.services fetch
 	@mvn -B -q -f connect/avro-s3-sink test
-	@$(PY) -m pytest tests/integration -q --durations=15
+	@$(PY) -m pytest $(STREAMING_TESTS) -q --durations=15
 
 soak: $(VENV)/.installed-dev ## Ten rounds of every fault
 	@$(PY) -m tests.services fetch
-	@for round in 1 2 3 4 5 6 7 8 9 10; do \
-		$(PY) -m pytest tests/integration/test_streaming.py tests/integration/test_workers.py tests/integration/test_kafka_to_tables.py \
-			tests/integration/test_connect_sink.py -q -x || exit 1; done
+	@for round in 1 2 3 4 5 6 7 8 9 10; do $(PY) -m pytest $(STREAMING_TESTS) -q -x || exit 1; done
 
 lint: $(VENV)/.installed-dev ## Check style and types
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
