@@ -16,13 +16,12 @@ from spark_jobs.batch import build
 from spark_jobs.maintenance import verify
 from spark_jobs.query import query
 from spark_jobs.raw import S3Store
-from spark_jobs.tables import LEDGER, TABLES
+from spark_jobs.tables import DATA_TABLES, TABLES
 from tests.services.probes import BUCKET, eventually
 
 from .platform import Platform
 
 pytest_plugins = ["tests.services.fixtures"]
-DATA_TABLES = [t for t in TABLES if t.name not in (LEDGER.name, "quality_issues")]
 
 
 @pytest.fixture
