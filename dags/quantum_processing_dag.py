@@ -9,7 +9,7 @@ import os
 import urllib.request
 
 from airflow.sdk import Asset, Param, dag, task
-from settings import dag_arguments, spark_job
+from vqe_settings import dag_arguments, spark_job
 
 TABLES = Asset(name="vqe_tables", uri=f"{os.environ.get('VQE_WAREHOUSE', 's3://local-vqe-results/warehouse')}/vqe")
 

@@ -6,7 +6,7 @@ Both take the warehouse lock, so that a batch under way ends first and the next 
 import os
 
 from airflow.sdk import dag
-from settings import dag_arguments, spark_job
+from vqe_settings import dag_arguments, spark_job
 
 
 @dag(dag_id="table_maintenance_dag", schedule="0 3 * * 0", doc_md=__doc__, **dag_arguments())

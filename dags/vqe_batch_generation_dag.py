@@ -9,7 +9,7 @@ import re
 import subprocess
 
 from airflow.sdk import Param, dag, task
-from settings import dag_arguments, vqe_command
+from vqe_settings import dag_arguments, vqe_command
 
 
 @dag(

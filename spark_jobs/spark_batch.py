@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -92,7 +93,7 @@ class SparkBatch(batch._Batch):
                 try:
                     self._stage(good, facts)
                     break
-                except PySparkException as e:
+                except (PySparkException, Py4JJavaError) as e:
                     self._judge(good, facts, e)
         finally:
             for frame in self.cached:

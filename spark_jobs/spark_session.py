@@ -6,7 +6,7 @@ The same environment as pyiceberg's side (`warehouse.Location`), so that both op
 |---|---|
 | VQE_CATALOG_URI | the catalog's database, SQLAlchemy's form: postgresql+psycopg2://user:password@host:5432/vqe |
 | VQE_WAREHOUSE | s3://bucket/warehouse, or a folder |
-| VQE_SPARK_JARS | folder with the jars of spark_jobs/jars/pom.xml; not needed where Spark's own jars folder has them |
+| SPARK_DIST_CLASSPATH | <folder>/* with the jars of spark_jobs/jars/pom.xml, unless Spark's own jars folder has them |
 | VQE_SPARK_MASTER | where no spark-submit says it: local[2], spark://host:7077, k8s://... |
 | AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY | the object store, if it is not AWS, and its keys |
 
@@ -14,12 +14,16 @@ spark-submit's own settings win over these, but for the catalog's.
 """
 
 import os
-from pathlib import Path
+import subprocess
+import sys
+import tempfile
 from typing import Any
 
 from sqlalchemy.engine import make_url
 
 from simulator.errors import InputError
+from spark_jobs.query import VIEWS, view_sql
+from spark_jobs.tables import NAMESPACE
 from spark_jobs.warehouse import CATALOG_NAME, Location
 
 CATALOG = f"spark.sql.catalog.{CATALOG_NAME}"
@@ -39,7 +43,7 @@ def spark_session(location: Location, app_name: str = "vqe") -> Any:
 
 def defaults() -> dict[str, str]:
     """Settings of every session. What is tuned for larger data is said in docs/scaling.md."""
-    conf = {
+    return {
         "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.ansi.enabled": "true",  # a value that does not fit its column fails the batch
@@ -49,16 +53,7 @@ def defaults() -> dict[str, str]:
         "spark.sql.autoBroadcastJoinThreshold": "32m",
         "spark.ui.showConsoleProgress": "false",
         "spark.serializer": "org.apache.spark.serializer.KryoSerializer",
-        # Python workers decode Arrow; none is needed but for judging objects
-        "spark.sql.execution.arrow.pyspark.enabled": "true",
     }
-    if jars := os.environ.get("VQE_SPARK_JARS"):
-        found = sorted(str(jar) for jar in Path(jars).glob("*.jar"))
-        if not found:
-            raise InputError(f"VQE_SPARK_JARS {jars} has no jars: fetch them with spark_jobs/jars/pom.xml")
-        conf["spark.driver.extraClassPath"] = f"{jars}/*"
-        conf["spark.executor.extraClassPath"] = f"{jars}/*"
-    return conf
 
 
 def catalog_conf(location: Location) -> dict[str, str]:
@@ -93,3 +88,37 @@ def catalog_conf(location: Location) -> dict[str, str]:
         conf[f"{CATALOG}.client.region"] = region
         conf["spark.hadoop.fs.s3a.endpoint.region"] = region
     return conf
+
+
+def create_views(spark: Any, replace: bool = False) -> list[str]:
+    """Makes the views of spark_jobs/sql in the catalog, for every session: those that are missing, or all anew."""
+    namespace = f"{CATALOG_NAME}.{NAMESPACE}"
+    there = set() if replace else {row["viewName"] for row in spark.sql(f"SHOW VIEWS IN {namespace}").collect()}
+    made = [name for name in VIEWS if name not in there]
+    for name in made:
+        spark.sql(f"CREATE OR REPLACE VIEW {namespace}.{name} AS {view_sql(name)}")
+    return made
+
+
+def main() -> None:
+    """`python -m spark_jobs.spark_session sql|notebook`: Spark's own shell on the tables, set up from the environment."""
+    what = sys.argv[1] if len(sys.argv) > 1 else ""
+    if what not in ("sql", "notebook"):
+        raise SystemExit("usage: python -m spark_jobs.spark_session sql|notebook [ARGUMENT...]")
+    conf = {**defaults(), **catalog_conf(Location.of("."))}
+    if master := os.environ.get("VQE_SPARK_MASTER"):
+        conf["spark.master"] = master
+    # a file, not arguments: these are seen by every user of the machine
+    with tempfile.NamedTemporaryFile("w", prefix="vqe-", suffix=".conf") as file:
+        file.writelines(f"{name} {value}\n" for name, value in conf.items())
+        file.flush()
+        environment = dict(os.environ)
+        command = ["spark-sql", "--properties-file", file.name, "--database", NAMESPACE]
+        if what == "notebook":
+            command = ["pyspark", "--properties-file", file.name]
+            environment |= {"PYSPARK_DRIVER_PYTHON": "jupyter", "PYSPARK_DRIVER_PYTHON_OPTS": "lab"}
+        raise SystemExit(subprocess.run([*command, *sys.argv[2:]], env=environment).returncode)
+
+
+if __name__ == "__main__":
+    main()

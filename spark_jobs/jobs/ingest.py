@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime
 from simulator.errors import VqeError
 from spark_jobs import spark_batch
 from spark_jobs.raw import RawStore, Stored
-from spark_jobs.spark_session import spark_session
+from spark_jobs.spark_session import create_views, spark_session
 from spark_jobs.warehouse import Location
 
 
@@ -33,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         report = spark_batch.build(
             spark, ".", store=store, whole=options.reconcile, wait_seconds=options.wait_seconds
         )
+        create_views(spark)
     except VqeError as e:
         print(f"ingest: {e}", file=sys.stderr)
         return 1

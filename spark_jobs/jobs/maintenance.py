@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from simulator.errors import VqeError
 from spark_jobs import spark_maintenance
-from spark_jobs.spark_session import spark_session
+from spark_jobs.spark_session import create_views, spark_session
 from spark_jobs.warehouse import Location
 
 
@@ -23,14 +23,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--wait-seconds", type=float, default=600.0, help="how long to wait for another writer")
     options = parser.parse_args(arguments)
     try:
+        spark = spark_session(Location.of("."), "vqe maintenance")
         report = spark_maintenance.maintain(
-            spark_session(Location.of("."), "vqe maintenance"),
+            spark,
             ".",
             keep=timedelta(days=options.keep_days),
             orphan_age=timedelta(hours=options.orphan_hours),
             target_bytes=options.target_mib << 20,
             wait_seconds=options.wait_seconds,
         )
+        create_views(spark, replace=True)  # of this release
     except VqeError as e:
         print(f"maintenance: {e}", file=sys.stderr)
         return 1

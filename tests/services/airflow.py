@@ -70,6 +70,7 @@ class Airflow:
             "VQE_MAIL_FROM": "lake@example.org",
             "VQE_MAIL_TO": "ops@example.org",
             "VQE_JOBS_DIR": str(CHECKOUT / "spark_jobs" / "jobs"),
+            "VQE_SPARK_CONF": json.dumps({"spark.ui.enabled": "false", "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1"}),
             "no_proxy": "*",
             **environment,
         }
@@ -127,6 +128,10 @@ class Airflow:
         """Starts a run; returns its id."""
         return self._call("POST", f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"]
 
+    def runs(self, dag: str) -> list[str]:
+        """Ids of a DAG's runs."""
+        return [run["dag_run_id"] for run in self._call("GET", f"/api/v2/dags/{dag}/dagRuns")["dag_runs"]]
+
     def wait(self, dag: str, run: str, limit: float = 300) -> str:
         """The state in which a run ended."""
         end = time.monotonic() + limit
@@ -180,11 +185,12 @@ def dags_of(lake: Lake, folder: pathlib.Path = CHECKOUT / "dags") -> dict[str, A
 
 _IMPORT = """
 import json, sys
+sys.path.append(sys.argv[1])  # as the dag-processor does
 from airflow.dag_processing.dagbag import DagBag
-bag = DagBag(sys.argv[1], include_examples=False)
+bag = DagBag(sys.argv[1])
 print(json.dumps({"errors": {k: str(v) for k, v in bag.import_errors.items()}, "dags": {
     name: {
-        "schedule": str(dag.timetable.summary), "max_active_runs": dag.max_active_runs, "catchup": dag.catchup,
+        "schedule": str(dag.schedule), "max_active_runs": dag.max_active_runs, "catchup": dag.catchup,
         "mails": [len(dag.on_success_callback or []), len(dag.on_failure_callback or [])],
         "tasks": {t.task_id: {
             "type": type(t).__name__, "after": sorted(t.upstream_task_ids), "retries": t.retries,

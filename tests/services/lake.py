@@ -214,7 +214,7 @@ class Lake:
             "PYSPARK_PYTHON": str(self.artifacts.spark_python),
             "PYSPARK_DRIVER_PYTHON": str(self.artifacts.spark_python),
             "SPARK_LOCAL_IP": HOST,
-            "VQE_SPARK_JARS": str(self.artifacts.jars),
+            "SPARK_DIST_CLASSPATH": f"{self.artifacts.jars}/*",
             "VQE_SPARK_MASTER": "local[2]",
             **environment,
         }
@@ -306,7 +306,8 @@ class Driver:
 
     def run(self, place: Place, job: str, **options: Any) -> Any:
         """A job's answer. Raises where it fails."""
-        out, err = self.start(place, job, **options).communicate(timeout=300)
+        timeout = options.pop("timeout", 300)
+        out, err = self.start(place, job, **options).communicate(timeout=timeout)
         lines = [line for line in out.splitlines() if line.startswith("{")]
         if not lines:
             raise AssertionError(f"{job}: no answer\n{out}\n{err[-8000:]}")

@@ -55,7 +55,7 @@ def attached() -> Any:
 def job(name: str, options: dict[str, Any]) -> Any:
     from dataclasses import asdict
 
-    from spark_jobs import spark_batch
+    from spark_jobs import spark_batch, spark_session
     from spark_jobs import warehouse as commits
 
     if version := options.pop("release", None):
@@ -90,6 +90,10 @@ def job(name: str, options: dict[str, Any]) -> Any:
         store = Counting(spark_batch.raw_store())
         report = spark_batch.build(spark, ".", store=store.store, whole=name == "reconcile", **options)
         return {**asdict(report), "commits": made, "times": times, "listed": store.listed, "began": started, "ended": time.time()}
+    if name == "views":
+        return {"made": spark_session.create_views(spark, **options)}
+    if name == "queries":
+        return {k: [list(r) for r in spark.sql(q).collect()] for k, q in options["queries"].items()}
     if name == "sql":
         return {"rows": [r.asDict(recursive=True) for r in spark.sql(options["sql"]).collect()]}
     if name == "maintain":

@@ -1,0 +1,107 @@
+"""Spark ingest on this machine: seconds a batch that are fixed, parameter values a second, and batches on a growing history.
+
+    python -m tests.services.lake fetch
+    python benchmarks/spark_ingest.py [--iterations 100000] [--history 10000] [--batches 50]
+
+Fixed: `spark-submit` of a batch of one short run, from the start of the process to its end. Values a second: a batch of one run's
+iterations of 40 parameters, the fixed seconds taken off. History: that many raw objects in the ledger, then batches of five
+objects in one driver; told are time, objects listed and GET requests of batch 2 and of the last.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+import urllib.request
+from datetime import timedelta
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "unit")]
+
+from raw_events import BEGIN, Run, write_runs  # noqa: E402
+
+from tests.services.lake import Lake, LakeArtifacts, Place  # noqa: E402
+
+PARAMETERS = 40
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--iterations", type=int, default=100_000, help="of the large batch")
+    parser.add_argument("--history", type=int, default=10_000, help="raw objects in the ledger before the batches")
+    parser.add_argument("--batches", type=int, default=50)
+    options = parser.parse_args()
+    os.environ["MINIO_PROMETHEUS_AUTH_TYPE"] = "public"
+    lake = Lake(LakeArtifacts().root / "stacks" / f"benchmark-{os.getpid()}").fetch().start()
+    try:
+        if options.iterations:
+            large_batch(lake, options.iterations)
+        if options.batches:
+            growing_history(lake, options.history, options.batches)
+    finally:
+        lake.stop()
+        lake.wipe()
+
+
+def large_batch(lake: Lake, iterations: int) -> None:
+    place = lake.place("large")
+    deliver(place, [Run(1)], 0)
+    place.submit("ingest")  # creates the tables
+    deliver(place, [Run(2)], 1)
+    fixed = timed(lambda: place.submit("ingest"))
+    print(f"fixed: {fixed:.1f} s a batch, spark-submit to end")
+    runs = [Run(10 + i, iterations=iterations // 20, n_parameters=PARAMETERS) for i in range(20)]
+    deliver(place, runs, 2)
+    whole = timed(lambda: place.submit("ingest"))
+    values = iterations * PARAMETERS
+    print(f"{values:,} values: {whole:.1f} s, {values / max(whole - fixed, 0.1):,.0f} values/s after the fixed seconds")
+
+
+def growing_history(lake: Lake, history: int, batches: int) -> None:
+    place, driver = lake.place("history"), lake.driver()
+    number = 0
+    while number * 5 < history:
+        deliver(place, [Run(number, iterations=2)], number)
+        number += 1
+    seconds = timed(lambda: driver.run(place, "build", timeout=3000))
+    print(f"history: {number * 5:,} objects in one batch, {seconds:.0f} s")
+    told = []
+    for i in range(1, batches + 1):
+        number += 1
+        deliver(place, [Run(number, iterations=20, at=BEGIN + timedelta(days=i // 10))], number)
+        before = requests(lake)
+        report = driver.run(place, "build")
+        told.append((report["seconds"], report["listed"], requests(lake) - before))
+        print(f"batch {i}: {told[-1][0]:.1f} s, {told[-1][1]} objects listed, {told[-1][2]:.0f} GET requests", flush=True)
+    second, last = told[1], told[-1]
+    ratios = ", ".join(f"{b / a:.2f}" for a, b in zip(second, last, strict=True))
+    print(f"batch {batches} to batch 2, in time, objects listed, GET requests: {ratios}")
+
+
+def deliver(place: Place, runs: list[Run], number: int) -> None:
+    folder = Path(tempfile.mkdtemp())
+    write_runs(folder, runs, number)
+    place.put_folder(folder)
+    shutil.rmtree(folder)
+
+
+def requests(lake: Lake) -> float:
+    """GET requests that the object store has answered."""
+    url = f"{lake.stack.s3_endpoint}/minio/v2/metrics/node"
+    text = urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=10).read().decode()
+    found = re.findall(r'^minio_s3_requests_total\{[^}]*api="getobject"[^}]*\} (\S+)', text, re.MULTILINE)
+    return sum(map(float, found))
+
+
+def timed(work) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""The questions of docs/queries.md and the views, through Spark and through `vqe sql`: equal rows."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import study
+
+from spark_jobs.query import VIEWS, query
+from tests.services.lake import Driver, Place
+from tests.services.lake_fixtures import driver, lake, place  # noqa: F401
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_questions_and_views_give_equal_rows_in_spark_and_in_vqe_sql(
+    driver: Driver,  # noqa: F811
+    place: Place,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    study.write(tmp_path)
+    place.put_folder(tmp_path)
+    driver.run(place, "build")
+    assert driver.run(place, "views")["made"] == list(VIEWS)
+    assert driver.run(place, "views")["made"] == []
+    views = {f"view {v}": f"SELECT * FROM vqe.{v}" for v in VIEWS}
+    asked = {**study.questions(), **views}
+    spark = driver.run(place, "queries", queries=asked)
+    for heading, sql in asked.items():
+        mine = [[_plain(v) for v in row.values()] for row in query(".", sql).rows.to_pylist()]
+        theirs = [[_plain(v) for v in row] for row in spark[heading]]
+        if heading.startswith("view"):
+            mine, theirs = sorted(mine, key=repr), sorted(theirs, key=repr)
+        assert len(mine) == len(theirs) > 0, heading
+        for a, b in zip(mine, theirs, strict=True):
+            assert a == [pytest.approx(v, rel=1e-9) if isinstance(v, float) else v for v in b], heading
+
+
+def test_the_command_on_a_host_reads_the_tables_on_s3(place: Place, driver: Driver, tmp_path: Path) -> None:  # noqa: F811
+    study.write(tmp_path)
+    place.put_folder(tmp_path)
+    driver.run(place, "build")
+
+    def vqe(*arguments: str) -> str:
+        command = [sys.executable, "-m", "simulator.cli.main", *arguments]
+        done = subprocess.run(
+            command, env={**os.environ, **place.environment}, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert '"rows": 23' in vqe("tables", "list", "--json", "--data-dir", str(tmp_path))
+    assert "23" in vqe("sql", "select count(*) as n from vqe_results", "--data-dir", str(tmp_path))
+
+
+def _plain(value: Any) -> Any:
+    """Values alike in both: times as text to the microsecond, whole numbers as numbers."""
+    if hasattr(value, "isoformat"):
+        return value.isoformat(sep=" ").removesuffix("+00:00")
+    if isinstance(value, str) and value[:2] == "20" and value[4:5] == "-" and value[10:11] == " ":
+        return value.removesuffix("+00:00")
+    return value
