@@ -14,9 +14,7 @@ def configure(level: str = "warning", log_format: str = "auto") -> None:
         log_format: text, json, or auto: text where stderr is a terminal.
     """
     text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
-    renderer = (
-        _console() if text else structlog.processors.JSONRenderer()
-    )
+    renderer = _console() if text else structlog.processors.JSONRenderer()
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -36,9 +34,7 @@ def configure(level: str = "warning", log_format: str = "auto") -> None:
 
 
 def _console() -> structlog.dev.ConsoleRenderer:
-    return structlog.dev.ConsoleRenderer(
-        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-    )
+    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
 
 
 def get_logger() -> structlog.typing.FilteringBoundLogger:

@@ -136,7 +136,9 @@ class _Reader:
             raise self.fail(("molecules",), "molecules must be a list of names, files or mappings")
         for i, entry in enumerate(entries):
             where: tuple[str | int, ...] = ("molecules", i)
-            given: dict[str, Any] = {"molecule": entry} if isinstance(entry, str) else self._mapping(entry, where, MOLECULE_KEYS)
+            given: dict[str, Any] = (
+                {"molecule": entry} if isinstance(entry, str) else self._mapping(entry, where, MOLECULE_KEYS)
+            )
             text = given.get("molecule")
             if not isinstance(text, str):
                 raise self.fail(where, "a molecule needs a name or a file")

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from simulator.events import new_id
 from simulator.settings import Settings
-from simulator.sinks.container import SYNC_BYTES, header_end, read_long
+from simulator.sinks.container import SYNC_BYTES, header_end, whole_blocks
 
 STREAMS = ("vqe_run", "vqe_result", "vqe_iteration")
 """In the order in which a source reads what is already there: a run's name first, its numbers last."""
@@ -149,7 +149,7 @@ class FileSource:
             head = file.read(head_end)
             file.seek(start)
             blocks = file.read()
-        whole = _whole_blocks(blocks)
+        whole = max((block.end for block in whole_blocks(blocks, head[-SYNC_BYTES:])), default=0)
         self._read[key] = start + whole
         found: list[Any] = list(reader(io.BytesIO(head + blocks[:whole])))
         return found
@@ -207,18 +207,3 @@ class TopicSource:
                 self._consumer.incremental_assign(self._consumer.offsets_for_times(wanted, timeout=15))
         except KafkaException as error:
             raise ServiceError(f"Kafka does not answer: {error.args[0].str()}") from None
-
-
-def _whole_blocks(blocks: bytes) -> int:
-    """Length of the whole blocks at the beginning of `blocks`."""
-    at = 0
-    while at < len(blocks):
-        try:
-            _, position = read_long(blocks, at)
-            length, position = read_long(blocks, position)
-        except IndexError:
-            break
-        if position + length + SYNC_BYTES > len(blocks):
-            break
-        at = position + length + SYNC_BYTES
-    return at

@@ -8,9 +8,10 @@ left is cut behind its last whole block and renamed likewise.
 import fcntl
 import mmap
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from simulator.events import new_id
 from simulator.schemas import Schema, topic_of
@@ -157,17 +158,33 @@ def last_whole_block(file: IO[bytes]) -> tuple[int, int]:
         if len(sync) < SYNC_BYTES:
             return 0, 0
         records = 0
-        while position < size:
-            try:
-                count, at = read_long(view, position)
-                length, at = read_long(view, at)
-            except IndexError:
-                break
-            end = at + length + SYNC_BYTES
-            if count <= 0 or length < 0 or end > size or view[end - SYNC_BYTES : end] != sync:
-                break
-            position, records = end, records + count
+        for block in whole_blocks(view, sync, position):
+            position, records = block.end, records + block.records
         return position, records
+
+
+class Block(NamedTuple):
+    """A block of an Avro container file, by its offsets."""
+
+    records: int
+    begin: int  # of the records
+    end: int  # behind the sync marker
+
+
+def whole_blocks(content: mmap.mmap | bytes, sync: bytes, start: int = 0) -> Iterator[Block]:
+    """The blocks from `start` on, up to the first that is not whole or does not end in the sync marker."""
+    position, size = start, len(content)
+    while position < size:
+        try:
+            count, begin = read_long(content, position)
+            length, begin = read_long(content, begin)
+        except IndexError:
+            return
+        end = begin + length + SYNC_BYTES
+        if count <= 0 or length < 0 or end > size or content[end - SYNC_BYTES : end] != sync:
+            return
+        yield Block(count, begin, end)
+        position = end
 
 
 def header_end(file: IO[bytes]) -> int:

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from simulator.events import new_id
 from simulator.schemas import Schema, topic_of
-from simulator.sinks.container import SYNC_BYTES, header_end, read_long
+from simulator.sinks.container import SYNC_BYTES, header_end, read_long, whole_blocks
 
 ONE_RECORD = b"\x02"  # the zigzag form of a block count of 1
 CHUNK_BYTES = 4 * 2**20
@@ -93,6 +93,8 @@ class SpoolReader:
         with open(path, "rb") as probe:
             self.schema_json: str = block_reader(probe).metadata["avro.schema"]
             self._start = header_end(probe)
+            probe.seek(self._start - SYNC_BYTES)
+            self._sync = probe.read(SYNC_BYTES)
         self._file = open(path, "rb")  # noqa: SIM115 (closed by close)
         self._acks = os.open(_ack_path(path), os.O_RDWR | os.O_CREAT, 0o600)
         stored = os.pread(self._acks, 8, 0)
@@ -102,21 +104,12 @@ class SpoolReader:
         """Whole records behind the acknowledged offset, about `limit` bytes of them."""
         self._file.seek(self.acknowledged)
         chunk = self._file.read(limit)
-        base, at = self.acknowledged, 0
-        while at < len(chunk):
-            try:
-                _, position = read_long(chunk, at)
-                length, position = read_long(chunk, position)
-            except IndexError:
-                return
-            end = position + length + SYNC_BYTES
-            if end > len(chunk):
-                if at == 0 and len(chunk) == limit:  # one record larger than a chunk
-                    yield from self.records(2 * max(limit, end))
-                return
-            payload = chunk[position : position + length]
-            yield SpooledRecord(_first_string(payload), payload, base + end)
-            at = end
+        base, block = self.acknowledged, None
+        for block in whole_blocks(chunk, self._sync):
+            payload = chunk[block.begin : block.end - SYNC_BYTES]
+            yield SpooledRecord(_first_string(payload), payload, base + block.end)
+        if block is None and len(chunk) == limit:  # one record larger than a chunk
+            yield from self.records(4 * limit)
 
     def acknowledge(self, offset: int) -> None:
         """Note that Kafka has every record up to `offset`; survives kill -9."""

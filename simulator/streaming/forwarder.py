@@ -148,6 +148,10 @@ class Forwarder:
                 if advanced:
                     continue
             if complete:  # nothing whole is left in a file that nobody writes
+                if left := reader.pending_bytes:  # its writer died in the middle of a record
+                    get_logger().warning(
+                        "spool file ended in the middle of a record", file=str(reader.path), bytes=left
+                    )
                 with self._lock:
                     self._readers.remove(reader)
                 reader.remove()
