@@ -191,8 +191,14 @@ class SparkBatch(batch._Batch):
             flagged = spark_builder.with_known(ranked, stored, table)
         flagged = flagged.persist(StorageLevel.MEMORY_AND_DISK)
         self.cached.append(flagged)
-        counted = flagged.agg(F.count_if(rank > 1), F.count_if((rank == 1) & known), F.count_if((rank == 1) & ~known))
-        n_again, n_known, n_new = counted.collect()[0]
+        infinite = spark_builder.not_finite(table)
+        bad = F.lit(0) if infinite is None else F.count_if(infinite)
+        first_rank = rank == 1
+        counts = (F.count_if(rank > 1), F.count_if(first_rank & known), F.count_if(first_rank & ~known), bad)
+        n_again, n_known, n_new, n_bad = flagged.agg(*counts).collect()[0]
+        if n_bad:  # in a row that is not taken, too: its object is wrong
+            assert infinite is not None
+            self._fail_not_finite(table, flagged.where(infinite))
         self.duplicates += n_again + n_known
         firsts = flagged.where(rank == 1)
         if n_again:
@@ -202,7 +208,7 @@ class SparkBatch(batch._Batch):
             self._issues_of(table, firsts.where(known), stored, [F.asc(k) for k in table.key])
         if n_new:
             self._write(table, firsts.where(~known).select(*(c.name for c in table.columns)), size)
-            self._audit(table, flagged, n_new)
+            self._audit(table, n_new)
             self.rows[table.name] = n_new
 
     def _stored(self, table: Table) -> DataFrame | None:
@@ -245,7 +251,7 @@ class SparkBatch(batch._Batch):
         staged = [s for s in found.metadata.snapshots if commits._summary(s).get("wap.id") == wap_id]
         self.staged[table.name] = staged[-1].snapshot_id
 
-    def _audit(self, table: Table, ranked: DataFrame, n_rows: int) -> None:
+    def _audit(self, table: Table, n_rows: int) -> None:
         """Holds what was written against the facts of the batch.
 
         Raises:
@@ -263,8 +269,7 @@ class SparkBatch(batch._Batch):
         keys = F.struct(*table.key)
         rows, distinct, not_finite = written.agg(F.count("*"), F.count_distinct(keys), bad).collect()[0]
         if not_finite:
-            assert infinite is not None
-            self._fail_not_finite(table, ranked.where(infinite))
+            raise quality.AuditFailed(f"batch not published: {not_finite} rows of {table.name} hold NaN or infinity")
         if distinct != rows:
             raise quality.AuditFailed(f"batch not published: {rows - distinct} keys of {table.name} stand twice in it")
         if rows != n_rows:

@@ -14,6 +14,7 @@ spark-submit's own settings win over these, but for the catalog's.
 """
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -66,6 +67,8 @@ def catalog_conf(location: Location) -> dict[str, str]:
         f"{CATALOG}.warehouse": location.warehouse,
         f"{CATALOG}.cache-enabled": "false",  # pyiceberg commits to the same tables
         "spark.sql.defaultCatalog": CATALOG_NAME,
+        # tables are found by their bare names: `vqe.vqe_results` would be a table of the catalog's root
+        f"{CATALOG}.default-namespace": NAMESPACE,
     }
     if url.get_backend_name() == "sqlite":
         conf[f"{CATALOG}.uri"] = f"jdbc:sqlite:{url.database}"
@@ -96,7 +99,9 @@ def create_views(spark: Any, replace: bool = False) -> list[str]:
     there = set() if replace else {row["viewName"] for row in spark.sql(f"SHOW VIEWS IN {namespace}").collect()}
     made = [name for name in VIEWS if name not in there]
     for name in made:
-        spark.sql(f"CREATE OR REPLACE VIEW {namespace}.{name} AS {view_sql(name)}")
+        # the catalog is named as the namespace: Spark takes the first of two names for the catalog
+        select = re.sub(rf"\b{NAMESPACE}\.(?=\w)", f"{namespace}.", view_sql(name))
+        spark.sql(f"CREATE OR REPLACE VIEW {namespace}.{name} AS {select}")
     return made
 
 
@@ -113,7 +118,7 @@ def main() -> None:
         file.writelines(f"{name} {value}\n" for name, value in conf.items())
         file.flush()
         environment = dict(os.environ)
-        command = ["spark-sql", "--properties-file", file.name, "--database", NAMESPACE]
+        command = ["spark-sql", "--properties-file", file.name]
         if what == "notebook":
             command = ["pyspark", "--properties-file", file.name]
             environment |= {"PYSPARK_DRIVER_PYTHON": "jupyter", "PYSPARK_DRIVER_PYTHON_OPTS": "lab"}

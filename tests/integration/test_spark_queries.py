@@ -26,7 +26,7 @@ def test_questions_and_views_give_equal_rows_in_spark_and_in_vqe_sql(
     driver.run(place, "build")
     assert driver.run(place, "views")["made"] == list(VIEWS)
     assert driver.run(place, "views")["made"] == []
-    views = {f"view {v}": f"SELECT * FROM vqe.{v}" for v in VIEWS}
+    views = {f"view {v}": f"SELECT * FROM {v}" for v in VIEWS}
     asked = {**study.questions(), **views}
     spark = driver.run(place, "queries", queries=asked)
     for heading, sql in asked.items():

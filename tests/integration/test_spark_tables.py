@@ -161,10 +161,13 @@ KILLS = [
     "stage system_metrics",
     *(f"append {t.name}" for t in DATA_TABLES),
     f"append {LEDGER}",
-    *(f"tag {t.name}" for t in TABLES if t.name != LEDGER),
+    f"tag {TABLES[0].name}",  # then every next one, as each build begins with the tags that are lacking
+    f"tag {TABLES[4].name}",
+    f"tag {TABLES[-2].name}",
 ]
 
 
+@pytest.mark.timeout(1500)
 def test_a_driver_killed_between_any_two_commits_costs_no_row_and_no_tag(
     driver: Driver, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,14 +234,14 @@ def test_a_column_that_v1_1_adds_arrives_and_old_rows_and_batches_are_as_they_we
         driver.run(place, "build", now=NOW.isoformat(), release="v1.1")
         found = rows(by_name("vqe_iterations", tables), tables)
     assert found["trust_radius"].to_pylist() == [None] * 3 + [0.5] * 3
-    sql = "select count(*) n, count(trust_radius) new from vqe.vqe_iterations"
+    sql = "select count(*) n, count(trust_radius) new from vqe_iterations"
     assert driver.run(place, "sql", sql=sql)["rows"] == [{"n": 6, "new": 3}]
     assert query(".", sql, tables=tables).rows.to_pylist() == [{"n": 6, "new": 3}]
     # time travel by tag, on the host and in Spark
     old = query(".", "select * from vqe_iterations", tables=tables, as_of=first["batch_id"]).rows
     assert (old.num_rows, "trust_radius" in old.column_names) == (3, False)
     tag = f"batch_{first['batch_id']}"
-    as_of = driver.run(place, "sql", sql=f"select count(*) n from vqe.vqe_iterations version as of '{tag}'")
+    as_of = driver.run(place, "sql", sql=f"select count(*) n from vqe_iterations version as of '{tag}'")
     assert as_of["rows"] == [{"n": 3}]
 
 
