@@ -76,7 +76,9 @@ def growing_history(lake: Lake, history: int, batches: int) -> None:
         before = requests(lake)
         report = driver.run(place, "build")
         told.append((report["seconds"], report["listed"], requests(lake) - before))
-        print(f"batch {i}: {told[-1][0]:.1f} s, {told[-1][1]} objects listed, {told[-1][2]:.0f} GET requests", flush=True)
+        print(
+            f"batch {i}: {told[-1][0]:.1f} s, {told[-1][1]} objects listed, {told[-1][2]:.0f} GET requests", flush=True
+        )
     second, last = told[1], told[-1]
     ratios = ", ".join(f"{b / a:.2f}" for a, b in zip(second, last, strict=True))
     print(f"batch {batches} to batch 2, in time, objects listed, GET requests: {ratios}")

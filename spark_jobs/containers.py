@@ -30,6 +30,8 @@ def examine(content: bytes) -> Container:
         at = _skip_map(content, 4)
         sync = content[at : at + 16]
         at += 16
+        if at > len(content):
+            raise ValueError("file ends inside the Avro header")
         records = 0
         while at < len(content):
             count, at = _long(content, at)
@@ -41,7 +43,7 @@ def examine(content: bytes) -> Container:
                 raise ValueError("file ends inside a block, or a block is damaged")
             records += count
     except IndexError:
-        raise ValueError("file ends inside a block's head") from None
+        raise ValueError("file ends inside its header or a block's") from None
     return Container(records, hashlib.md5(content, usedforsecurity=False).hexdigest())
 
 

@@ -70,9 +70,7 @@ def maintain(
     return done
 
 
-def _compact(
-    spark: Any, warehouse: Warehouse, table: Table, target_bytes: int, min_files: int, done: Upkeep
-) -> None:
+def _compact(spark: Any, warehouse: Warehouse, table: Table, target_bytes: int, min_files: int, done: Upkeep) -> None:
     commits.before_commit()
     options = f"map('target-file-size-bytes', '{target_bytes}', 'min-input-files', '{min_files}')"
     order = ", ".join(f"{name} ASC NULLS FIRST" for name in table.sort)

@@ -10,14 +10,14 @@ from simulator import schemas
 from spark_jobs.query import query
 from tests.services.airflow import Airflow, dags_of
 from tests.services.lake import Lake, Mailbox, Place
-from tests.services.lake_fixtures import lake, place  # noqa: F401
 from tests.services.probes import eventually
 
+pytest_plugins = ["tests.services.lake_fixtures"]
 pytestmark = pytest.mark.timeout(900)
 DAG = "quantum_processing_dag"
 
 
-def test_every_dag_imports_and_has_its_structure(lake: Lake) -> None:  # noqa: F811
+def test_every_dag_imports_and_has_its_structure(lake: Lake) -> None:
     found = dags_of(lake)
     assert found["errors"] == {}
     dags = found["dags"]
@@ -40,8 +40,8 @@ def test_every_dag_imports_and_has_its_structure(lake: Lake) -> None:  # noqa: F
 
 
 def test_the_daily_dag_succeeds_fails_on_a_broken_batch_with_retries_and_a_mail_and_succeeds_when_mended(
-    lake: Lake,  # noqa: F811
-    place: Place,  # noqa: F811
+    lake: Lake,
+    place: Place,
     tmp_path: Path,
 ) -> None:
     write_runs(tmp_path, [Run(1)], 0)

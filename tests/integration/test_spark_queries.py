@@ -11,14 +11,14 @@ import study
 
 from spark_jobs.query import VIEWS, query
 from tests.services.lake import Driver, Place
-from tests.services.lake_fixtures import driver, lake, place  # noqa: F401
 
+pytest_plugins = ["tests.services.lake_fixtures"]
 pytestmark = pytest.mark.timeout(600)
 
 
 def test_questions_and_views_give_equal_rows_in_spark_and_in_vqe_sql(
-    driver: Driver,  # noqa: F811
-    place: Place,  # noqa: F811
+    driver: Driver,
+    place: Place,
     tmp_path: Path,
 ) -> None:
     study.write(tmp_path)
@@ -39,7 +39,7 @@ def test_questions_and_views_give_equal_rows_in_spark_and_in_vqe_sql(
             assert a == [pytest.approx(v, rel=1e-9) if isinstance(v, float) else v for v in b], heading
 
 
-def test_the_command_on_a_host_reads_the_tables_on_s3(place: Place, driver: Driver, tmp_path: Path) -> None:  # noqa: F811
+def test_the_command_on_a_host_reads_the_tables_on_s3(place: Place, driver: Driver, tmp_path: Path) -> None:
     study.write(tmp_path)
     place.put_folder(tmp_path)
     driver.run(place, "build")

@@ -19,8 +19,8 @@ from spark_jobs.tables import DATA_TABLES, ISSUES, LEDGER, TABLES, Table, by_nam
 from spark_jobs.warehouse import Location, Warehouse
 from tests.services import evolved
 from tests.services.lake import Driver, JobFailed, Place
-from tests.services.lake_fixtures import driver, lake, place  # noqa: F401
 
+pytest_plugins = ["tests.services.lake_fixtures"]
 pytestmark = pytest.mark.timeout(600)
 NOW = datetime(2026, 1, 10, 13, 0, tzinfo=UTC)
 LATER = NOW + timedelta(days=2)
@@ -284,7 +284,9 @@ def test_maintenance_beside_ingest_loses_no_row_and_keeps_tags(
         if line.startswith("paused"):
             break
     answers: list[Any] = []
-    upkeep = threading.Thread(target=lambda: answers.append(driver.run(place, "maintain", min_files=2, orphan_seconds=0)))
+    upkeep = threading.Thread(
+        target=lambda: answers.append(driver.run(place, "maintain", min_files=2, orphan_seconds=0))
+    )
     upkeep.start()
     tags.append("batch_" + json.loads(ingest.communicate(timeout=300)[0].splitlines()[-1])["answer"]["batch_id"])
     write_runs(tmp_path, [Run(4)], 4)

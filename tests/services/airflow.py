@@ -36,8 +36,17 @@ class Airflow:
         passwords = self.home / "passwords.json"
         passwords.write_text(json.dumps({"admin": self.password}))
         venv = lake.artifacts.spark_python.parent
-        spark = {"conn_type": "spark", "host": "local[2]", "extra": {"spark-binary": "spark-submit", "deploy-mode": "client"}}
-        smtp = {"conn_type": "smtp", "host": HOST, "port": mailbox.port, "extra": {"disable_ssl": True, "disable_tls": True}}
+        spark = {
+            "conn_type": "spark",
+            "host": "local[2]",
+            "extra": {"spark-binary": "spark-submit", "deploy-mode": "client"},
+        }
+        smtp = {
+            "conn_type": "smtp",
+            "host": HOST,
+            "port": mailbox.port,
+            "extra": {"disable_ssl": True, "disable_tls": True},
+        }
         settings = {
             "CORE__DAGS_FOLDER": str(CHECKOUT / "dags"),
             "CORE__LOAD_EXAMPLES": "False",
@@ -70,7 +79,9 @@ class Airflow:
             "VQE_MAIL_FROM": "lake@example.org",
             "VQE_MAIL_TO": "ops@example.org",
             "VQE_JOBS_DIR": str(CHECKOUT / "spark_jobs" / "jobs"),
-            "VQE_SPARK_CONF": json.dumps({"spark.ui.enabled": "false", "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1"}),
+            "VQE_SPARK_CONF": json.dumps(
+                {"spark.ui.enabled": "false", "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1"}
+            ),
             "no_proxy": "*",
             **environment,
         }
@@ -96,7 +107,9 @@ class Airflow:
         end = time.monotonic() + 180
         while True:
             try:
-                self._token = self._call("POST", "/auth/token", {"username": "admin", "password": self.password})["access_token"]
+                self._token = self._call("POST", "/auth/token", {"username": "admin", "password": self.password})[
+                    "access_token"
+                ]
                 found = self._call("GET", "/api/v2/dags")
                 if found["total_entries"] >= 3:
                     return self

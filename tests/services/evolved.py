@@ -19,7 +19,9 @@ def result_v2() -> Schema:
     v2["fields"] = [f for f in v2["fields"] if f["name"] not in ("energy", "hf_energy", "aer_reason")]
     names = ("final", "hartree_fock")
     fields = [{"name": n, "type": ["null", "double"], "default": None} for n in names]
-    v2["fields"].append({"name": "energies", "type": {"type": "record", "name": "Energies", "fields": fields}, "doc": ""})
+    v2["fields"].append(
+        {"name": "energies", "type": {"type": "record", "name": "Energies", "fields": fields}, "doc": ""}
+    )
     return v2
 
 

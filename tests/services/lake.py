@@ -63,9 +63,12 @@ class LakeArtifacts(Artifacts):
         self._get(POSTGRES, jar)
         fresh = self.postgres.with_suffix(".part")
         shutil.rmtree(fresh, ignore_errors=True)
-        with zipfile.ZipFile(jar) as packed, packed.open("postgres-linux-x86_64.txz") as archive:
-            with tarfile.open(fileobj=archive, mode="r|xz") as tar:
-                tar.extractall(fresh, filter="data")
+        with (
+            zipfile.ZipFile(jar) as packed,
+            packed.open("postgres-linux-x86_64.txz") as archive,
+            tarfile.open(fileobj=archive, mode="r|xz") as tar,
+        ):
+            tar.extractall(fresh, filter="data")
         fresh.rename(self.postgres)
         jar.unlink()
 
