@@ -138,7 +138,10 @@ class SparkBatch(batch._Batch):
     def _judge(self, good: dict[str, RawObject], facts: dict[str, dict[str, Any]], error: Exception) -> None:
         """After Spark failed: finds the objects that the embedded build rejects. Raises where there is none."""
         self.staged.clear()
-        judged = spark_builder.judge_objects(self.spark, list(good), self.data_tables)
+        try:
+            judged = spark_builder.judge_objects(self.spark, list(good), self.data_tables)
+        except (PySparkException, Py4JJavaError) as e:
+            raise StorageError(f"Spark cannot build the batch: {_first_line(error)}") from e
         found = {_plain(j["uri"]): j["problem"] for j in judged if j["problem"] is not None}
         if not found:
             raise StorageError(f"Spark cannot build the batch: {_first_line(error)}") from error

@@ -75,13 +75,13 @@ def _compact(spark: Any, warehouse: Warehouse, table: Table, target_bytes: int, 
     options = f"map('target-file-size-bytes', '{target_bytes}', 'min-input-files', '{min_files}')"
     order = ", ".join(f"{name} ASC NULLS FIRST" for name in table.sort)
     row = spark.sql(
-        f"CALL {CATALOG_NAME}.system.rewrite_data_files(table => '{table.identifier}', strategy => 'sort', "
+        f"CALL {CATALOG_NAME}.system.rewrite_data_files(table => '{CATALOG_NAME}.{table.identifier}', strategy => 'sort', "
         f"sort_order => '{order}', options => {options})"
     ).collect()[0]
     if row["rewritten_data_files_count"]:
         done.compacted_files[table.name] = row["rewritten_data_files_count"]
     commits.on_commit(f"compact {table.name}")
-    row = spark.sql(f"CALL {CATALOG_NAME}.system.rewrite_manifests(table => '{table.identifier}')").collect()[0]
+    row = spark.sql(f"CALL {CATALOG_NAME}.system.rewrite_manifests(table => '{CATALOG_NAME}.{table.identifier}')").collect()[0]
     if row["rewritten_manifests_count"]:
         done.rewritten_manifests[table.name] = row["rewritten_manifests_count"]
     commits.on_commit(f"manifests {table.name}")
