@@ -124,7 +124,12 @@ def test_a_stalled_worker_and_its_successor_keep_every_run(platform, experiment)
 
 
 def test_sigterm_gives_the_job_back(platform, experiment):
-    platform.vqe("submit", experiment("name: back\nmolecules: [n2]\nsettings: {optimizer: cobyla, max_iterations: 20000, tolerance: 1e-9}\n"))
+    platform.vqe(
+        "submit",
+        experiment(
+            "name: back\nmolecules: [n2]\nsettings: {optimizer: cobyla, max_iterations: 20000, tolerance: 1e-9}\n"
+        ),
+    )
     with platform.started("worker", VQE_DATA_DIR=f"{platform.data_dir}-a") as worker:
         eventually(lambda: len(platform.records("vqe_iteration_v")) > 2, 120, "iterations")
         worker.send_signal(signal.SIGTERM)
@@ -159,7 +164,12 @@ def test_a_job_whose_process_dies_three_times_is_set_aside_and_the_next_runs(pla
     """The process is killed from outside each time it starts the run, as the kernel does when memory is out."""
     import psutil
 
-    platform.vqe("submit", experiment("name: poison\nmolecules: [n2]\nsettings: {optimizer: cobyla, max_iterations: 20000, tolerance: 1e-9}\n"))
+    platform.vqe(
+        "submit",
+        experiment(
+            "name: poison\nmolecules: [n2]\nsettings: {optimizer: cobyla, max_iterations: 20000, tolerance: 1e-9}\n"
+        ),
+    )
     with platform.started("worker", "--idle-exit", "10") as worker:
         killed = 0
         end = time.monotonic() + 180

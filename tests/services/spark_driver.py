@@ -89,7 +89,14 @@ def job(name: str, options: dict[str, Any]) -> Any:
             options["now"] = datetime.fromisoformat(options["now"])
         store = Counting(spark_batch.raw_store())
         report = spark_batch.build(spark, ".", store=store.store, whole=name == "reconcile", **options)
-        return {**asdict(report), "commits": made, "times": times, "listed": store.listed, "began": started, "ended": time.time()}
+        return {
+            **asdict(report),
+            "commits": made,
+            "times": times,
+            "listed": store.listed,
+            "began": started,
+            "ended": time.time(),
+        }
     if name == "views":
         return {"made": spark_session.create_views(spark, **options)}
     if name == "queries":
