@@ -37,6 +37,9 @@ class KafkaSink(QueuedSink):
             self._spool.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"spool {self._spool} cannot be written: {error.strerror}") from None
+        # Loaded here, not by the forwarder: half a second of imports would be taken from the optimizer's loop.
+        import confluent_kafka.schema_registry  # noqa: F401
+
         self.forwarder = Forwarder(self._spool, settings, tell=lambda line: print(f"vqe: {line}", file=sys.stderr))
         super().__init__(self._spool)
 

