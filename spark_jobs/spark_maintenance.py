@@ -81,7 +81,9 @@ def _compact(spark: Any, warehouse: Warehouse, table: Table, target_bytes: int, 
     if row["rewritten_data_files_count"]:
         done.compacted_files[table.name] = row["rewritten_data_files_count"]
     commits.on_commit(f"compact {table.name}")
-    row = spark.sql(f"CALL {CATALOG_NAME}.system.rewrite_manifests(table => '{CATALOG_NAME}.{table.identifier}')").collect()[0]
+    row = spark.sql(
+        f"CALL {CATALOG_NAME}.system.rewrite_manifests(table => '{CATALOG_NAME}.{table.identifier}')"
+    ).collect()[0]
     if row["rewritten_manifests_count"]:
         done.rewritten_manifests[table.name] = row["rewritten_manifests_count"]
     commits.on_commit(f"manifests {table.name}")

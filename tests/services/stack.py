@@ -254,7 +254,9 @@ class Stack:
     def wait(self, name: str, limit: float = 180) -> None:
         began = time.monotonic()
         while not self.answers(name):
-            gone = self.pid(name) is None and time.monotonic() - began > 3  # a child that has not exec'ed yet looks gone
+            gone = (
+                self.pid(name) is None and time.monotonic() - began > 3
+            )  # a child that has not exec'ed yet looks gone
             if gone or time.monotonic() - began > limit:
                 raise ServiceError(f"{name} did not start; {self.logs / name}.log ends:\n{self.log(name)[-3000:]}")
             time.sleep(0.1)
