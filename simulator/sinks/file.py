@@ -2,9 +2,9 @@
 
 import contextlib
 import os
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from simulator.schemas import current
 from simulator.sinks.container import ContainerFile, recover
 
 FLUSH_SECONDS = 1.0
+LOOK_SECONDS = 0.02
 ROLL_BYTES = 64 * 2**20
 ROLL_SECONDS = 3600.0
 
@@ -30,7 +31,10 @@ class QueuedSink:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.closed = False
-        self._queue: queue.SimpleQueue[Event | threading.Event | None] = queue.SimpleQueue()
+        # A deque and a thread that looks into it, not a queue that wakes it: a woken thread asks for the interpreter in
+        # the middle of the optimizer's step (p99 of an emit: 5 ms instead of microseconds).
+        self._events: deque[Event | threading.Event | None] = deque()
+        self._wake = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="sink", daemon=True)
         self._thread.start()
@@ -38,14 +42,15 @@ class QueuedSink:
     def emit(self, event: Event) -> None:
         """Queue an event; never waits."""
         self._check()
-        self._queue.put(event)
+        self._events.append(event)
 
     def flush(self) -> None:
         """Wait until all that was emitted is on disk."""
         if self.closed:
             return
         done = threading.Event()
-        self._queue.put(done)
+        self._events.append(done)
+        self._wake.set()
         while not done.wait(0.1):
             if not self._thread.is_alive():
                 break
@@ -56,7 +61,8 @@ class QueuedSink:
         if self.closed:
             return
         self.closed = True
-        self._queue.put(None)
+        self._events.append(None)
+        self._wake.set()
         self._thread.join()
         self._check()
 
@@ -68,25 +74,26 @@ class QueuedSink:
 
     def _work(self) -> None:
         next_flush = time.monotonic() + self.flush_seconds
-        item: Event | threading.Event | None
         while True:
-            try:
-                item = self._queue.get(timeout=max(0.0, next_flush - time.monotonic()))
-            except queue.Empty:
-                self._guarded(self._flush_all)
-                next_flush = time.monotonic() + self.flush_seconds
-                continue
-            if item is None:
-                self._guarded(self._complete_all)
-                return
-            if isinstance(item, threading.Event):
-                self._guarded(self._flush_all)
-                item.set()
-            elif self._error is None:
-                self._guarded(self._write, item)
+            self._wake.wait(LOOK_SECONDS)
+            self._wake.clear()
+            while self._events:
+                item = self._events.popleft()
+                if item is None:
+                    self._guarded(self._complete_all)
+                    return
+                if isinstance(item, threading.Event):
+                    self._guarded(self._flush_all)
+                    item.set()
+                elif self._error is None:
+                    self._guarded(self._write, item)
+                if time.monotonic() >= next_flush:
+                    break
             if time.monotonic() >= next_flush:
                 self._guarded(self._flush_all)
                 next_flush = time.monotonic() + self.flush_seconds
+            if self._events:
+                self._wake.set()
 
     def _guarded(self, step: Callable[..., None], *arguments: Event) -> None:
         """Keep the first error for the run to hear of; whole blocks on disk stay for recovery."""
