@@ -3,7 +3,7 @@
 # make lint   ruff and mypy
 # make test-services   real Kafka, registry, Connect and S3 as local processes; needs Java 17, Maven and Go
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-services soak lint format bench clean
+.PHONY: help demo test test-services test-lake soak lint format bench clean
 
 VENV := .venv
 VQE := $(VENV)/bin/vqe
@@ -34,6 +34,12 @@ test-services: $(VENV)/.installed-dev ## Run the streaming tests against real se
 	@$(PY) -m tests.services fetch
 	@mvn -B -q -f connect/avro-s3-sink test
 	@$(PY) -m pytest $(STREAMING_TESTS) -q --durations=15
+
+test-lake: $(VENV)/.installed-dev ## Run the tests with Spark, Postgres, S3 and Airflow, which it fetches and starts
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[dev,kafka,lake]" || uv pip install --quiet --python $(PY) -e ".[dev,kafka,lake]"
+	@$(PY) -m tests.services fetch minio
+	@$(PY) -m tests.services.lake fetch
+	@$(PY) -m pytest tests/integration/test_spark_tables.py tests/integration/test_spark_queries.py tests/integration/test_airflow_dags.py -q
 
 soak: $(VENV)/.installed-dev ## Ten rounds of every fault
 	@$(PY) -m tests.services fetch

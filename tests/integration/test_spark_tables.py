@@ -161,9 +161,7 @@ KILLS = [
     "stage system_metrics",
     *(f"append {t.name}" for t in DATA_TABLES),
     f"append {LEDGER}",
-    f"tag {TABLES[0].name}",  # then every next one, as each build begins with the tags that are lacking
-    f"tag {TABLES[4].name}",
-    f"tag {TABLES[-2].name}",
+    *(f"tag {table.name}" for table in TABLES[:-1]),
 ]
 
 
