@@ -38,6 +38,8 @@ def _console() -> structlog.dev.ConsoleRenderer:
 
 
 def get_logger() -> structlog.typing.FilteringBoundLogger:
-    """The process's logger."""
+    """The process's logger; warnings and worse where nobody has configured it."""
+    if not structlog.is_configured():
+        configure()
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
     return logger

@@ -5,6 +5,7 @@ A file being written is `.<topic>+local+<uuid>.avro.part`, locked by its writer.
 left is cut behind its last whole block and renamed likewise.
 """
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -99,10 +100,8 @@ class ContainerFile:
 
     def release(self) -> None:
         """Let go of a file that can no longer be written; a later recovery keeps its whole blocks."""
-        try:
+        with contextlib.suppress(OSError):  # what is buffered does not fit on the disk; the file is closed all the same
             self._file.close()
-        except OSError:
-            os.close(self._file.fileno())
 
 
 @dataclass(frozen=True)

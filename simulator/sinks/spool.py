@@ -5,6 +5,7 @@ a record's bytes as they stand, without decoding. It is `<spool>/<topic>/<uuid7>
 writes or forwards it; beside it `.ack` holds the offset up to which Kafka has acknowledged every record.
 """
 
+import contextlib
 import fcntl
 import io
 import os
@@ -73,10 +74,8 @@ class SpoolWriter:
 
     def release(self) -> None:
         """Let go of a file that can no longer be written; whoever finds it delivers its whole records."""
-        try:
+        with contextlib.suppress(OSError):  # what is buffered does not fit on the disk; the file is closed all the same
             self._file.close()
-        except OSError:
-            os.close(self._file.fileno())
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +118,9 @@ class SpoolReader:
 
     def acknowledge(self, offset: int) -> None:
         """Note that Kafka has every record up to `offset`; survives kill -9."""
-        os.pwrite(self._acks, struct.pack("<q", offset), 0)
         self.acknowledged = offset
+        with contextlib.suppress(OSError):  # a full disk: known to this process; only a crash would send it again
+            os.pwrite(self._acks, struct.pack("<q", offset), 0)
 
     @property
     def pending_bytes(self) -> int:

@@ -246,3 +246,28 @@ def test_clock_skew_of_a_day_loses_nothing(platform):
     sink.close()
     assert len(platform.records("vqe_iteration_v")) == 3
     assert os.listdir(platform.data_dir / "spool" / "vqe_iteration_v1") == []
+
+
+def test_a_full_spool_disk_fails_the_run_in_one_line_and_what_was_spooled_is_delivered(platform, stack, tmp_path):
+    """The spool on a file system of half a megabyte, Kafka away; mounting needs root."""
+    import subprocess
+
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=500k", "tmpfs", str(small)], check=True)
+    try:
+        stack.kill("kafka")
+        try:
+            done = platform.vqe(
+                "run", *LONG, "--sink", "kafka", check=1, VQE_DATA_DIR=str(small), VQE_DELIVERY_SECONDS="0.1"
+            )
+        finally:
+            stack.start("kafka")
+        assert "No space left on device" in done.stderr
+        assert "Traceback" not in done.stderr
+        platform.vqe("replay", VQE_DATA_DIR=str(small))
+        iterations = sorted(r["iteration"] for r in platform.records("vqe_iteration_v"))
+        assert len(iterations) > 100
+        assert iterations == list(range(len(iterations)))
+    finally:
+        subprocess.run(["umount", str(small)], check=True)

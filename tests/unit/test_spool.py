@@ -175,3 +175,18 @@ def test_what_does_not_fit_the_schema_is_refused_and_the_file_is_as_before(tmp_p
     writer.finish().close()
     with open(writer.path, "rb") as file:
         assert [r["iteration"] for r in fastavro.reader(file)] == [0, 1]
+
+
+def test_what_kafka_has_is_not_sent_again_where_the_note_of_it_does_not_fit_on_the_disk(tmp_path, monkeypatch):
+    writer = written(tmp_path, 3)
+    reader = SpoolReader(writer.path)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    reader.acknowledge(list(reader.records())[1].end)
+    assert len(list(reader.records())) == 1
+    monkeypatch.undo()
+    reader.close()
+    writer.release()
