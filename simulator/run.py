@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from simulator import __version__
-from simulator.errors import InputError, RunFailed, StorageError, VqeError
+from simulator.errors import InputError, StorageError, VqeError
 from simulator.events import (
     CHEMICAL_ACCURACY_MHA,
     Iteration,
@@ -175,7 +175,7 @@ class Session:
         tell: Callable[[str], None] = observer.stage if observer else lambda _: None
         progress.prepared = prepared = self._prepare(spec, stages, tell)
         progress.chunks = self._send_hamiltonian(spec, prepared.hamiltonian)
-        reference = _reference_energy(prepared.references)
+        _, reference = _compared_with(prepared.references)
         every = parse_recording(self.settings.record_parameters)
 
         def observe(record: "IterationRecord") -> None:
@@ -185,7 +185,7 @@ class Session:
             progress.last, progress.iterations = record, progress.iterations + 1
             event = Iteration(
                 run_id=run_id, recorded_at=now_micros(), iteration=record.iteration, energy=record.energy,
-                error_mha=None if reference is None else 1e3 * (record.energy - reference),
+                error_mha=_error_mha(record.energy, reference)[0],
                 standard_error=record.standard_error, gradient_norm=record.gradient_norm,
                 evaluations=record.evaluations, gradient_evaluations=record.gradient_evaluations,
                 elapsed_seconds=record.elapsed_seconds,
@@ -271,14 +271,13 @@ def _result(
     fields: dict[str, Any] = {"hamiltonian_id": None}
     if prepared is not None:
         problem, hamiltonian = prepared.problem, prepared.hamiltonian
-        reference, reference_name = _reference_energy(prepared.references), _reference_name(prepared.references)
-        error_mha = None if energy is None or reference is None else 1e3 * (energy - reference)
+        reference_name, reference = _compared_with(prepared.references)
+        error_mha, accurate = _error_mha(energy, reference)
         spin = (spec.multiplicity - 1) / 2
         fields |= {
             "hamiltonian_id": hamiltonian.hamiltonian_id, "hf_energy": problem.hf_energy,
             "reference_name": reference_name, "reference_energy": reference, "error_mha": error_mha,
-            "chemical_accuracy": None if error_mha is None else abs(error_mha) < CHEMICAL_ACCURACY_MHA,
-            "s_squared_expected": spin * (spin + 1), "n_active_electrons": sum(problem.nelec),
+            "chemical_accuracy": accurate, "s_squared_expected": spin * (spin + 1), "n_active_electrons": sum(problem.nelec),
             "n_orbitals": problem.norb, "n_qubits": hamiltonian.n_qubits, "n_terms": len(hamiltonian.labels),
             "energy_offset": hamiltonian.energy_offset,
             "references": [_reference_record(r, energy, problem.hf_energy) for r in prepared.references],
@@ -326,36 +325,33 @@ def _parameter_records(labels: Any, initial: Any, optimal: Any) -> list[dict[str
 
 
 def _reference_record(reference: "Reference", energy: float | None, hf_energy: float) -> dict[str, Any]:
-    known, error, share = reference.energy, None, None
+    known, share = reference.energy, None
+    error, accurate = _error_mha(energy, known)
     if known is not None and energy is not None:
-        error = 1e3 * (energy - known)
         correlation = known - hf_energy
         share = (energy - hf_energy) / correlation if abs(correlation) > 1e-9 else None
     return {
         "name": reference.name, "energy": _finite(known), "error_mha": _finite(error),
-        "chemical_accuracy": None if error is None else abs(error) < CHEMICAL_ACCURACY_MHA,
-        "correlation_share": _finite(share), "s_squared": _finite(reference.s_squared),
+        "chemical_accuracy": accurate, "correlation_share": _finite(share), "s_squared": _finite(reference.s_squared),
         "source": reference.source, "reason": reference.reason,
     }  # fmt: skip
 
 
-def _reference_energy(references: "tuple[Reference, ...]") -> float | None:
+def _compared_with(references: "tuple[Reference, ...]") -> tuple[str | None, float | None]:
+    """Name and energy of the reference that errors are taken against; None twice without one."""
     from simulator.references import reference_energy
 
-    found = reference_energy(references)
-    return None if found is None else found[1]
+    return reference_energy(references) or (None, None)
 
 
-def _reference_name(references: "tuple[Reference, ...]") -> str | None:
-    from simulator.references import reference_energy
-
-    found = reference_energy(references)
-    return None if found is None else found[0]
+def _error_mha(energy: float | None, known: float | None) -> tuple[float | None, bool | None]:
+    """Distance to a known energy in millihartree, and whether it is within chemical accuracy."""
+    if energy is None or known is None:
+        return None, None
+    error = 1e3 * (energy - known)
+    return error, abs(error) < CHEMICAL_ACCURACY_MHA
 
 
 def _finite(value: Any) -> Any:
     """None for a number that is not finite: events hold no NaN."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-__all__ = ["Observer", "RunFailed", "Session", "exit_code", "versions"]

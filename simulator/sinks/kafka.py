@@ -31,8 +31,7 @@ class KafkaSink(QueuedSink):
     def __init__(self, settings: Settings) -> None:
         self._settings, self._spool = settings, settings.spool_dir
         self._files: dict[str, tuple[SpoolWriter, SpoolReader, float]] = {}
-        self._measured, self._next_measure = 0, 0.0
-        self.emitted = 0
+        self._next_measure = 0.0
         try:
             self._spool.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -40,7 +39,7 @@ class KafkaSink(QueuedSink):
         # Loaded here, not by the forwarder: half a second of imports would be taken from the optimizer's loop.
         import confluent_kafka.schema_registry  # noqa: F401
 
-        self.forwarder = Forwarder(self._spool, settings, tell=lambda line: print(f"vqe: {line}", file=sys.stderr))
+        self.forwarder = Forwarder(self._spool, settings)
         super().__init__(self._spool)
 
     @property
@@ -85,18 +84,17 @@ class KafkaSink(QueuedSink):
         elif time.monotonic() >= self._next_measure:
             self._check_room()
         entry[0].write(to_record(event))
-        self.emitted += 1
         if isinstance(event, Result):
             self._flush_all()
             entry[0].flush(sync=True)
 
     def _check_room(self) -> None:
         self._next_measure = time.monotonic() + _MEASURE_SECONDS
-        self._measured, limit = spool_bytes(self._spool), self._settings.spool_max_bytes
-        if self._measured > limit:
+        size, limit = spool_bytes(self._spool), self._settings.spool_max_bytes
+        if size > limit:
             raise OSError(
                 0,
-                f"the spool is full: {self._measured:,} of {limit:,} bytes wait for Kafka "
+                f"the spool is full: {size:,} of {limit:,} bytes wait for Kafka "
                 f"(deliver them with vqe replay, or raise VQE_SPOOL_MAX_BYTES)",
             )
 

@@ -7,9 +7,9 @@ again, and the tables drop what they have by key.
 
 import contextlib
 import json
+import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,6 @@ class Delivery:
     failed: int = 0
     rejected: int = 0
     away_since: float | None = None  # monotonic seconds; None: Kafka takes events
-    reason: str = ""
 
 
 class Forwarder:
@@ -48,15 +47,11 @@ class Forwarder:
     Args:
         spool: the spool's folder.
         settings: connection settings.
-        tell: takes the one line that a user reads when delivery stops and when it goes on.
-        adopt: whether files of dead processes are delivered too.
     """
 
-    def __init__(
-        self, spool: Path, settings: Settings, *, tell: Callable[[str], None], adopt: bool = True, **producer: Any
-    ) -> None:
+    def __init__(self, spool: Path, settings: Settings) -> None:
         self.spool, self.delivery = spool, Delivery()
-        self._settings, self._tell, self._adopt, self._more = settings, tell, adopt, producer
+        self._settings = settings
         self._readers: list[SpoolReader] = []
         self._new: list[SpoolReader] = []
         self._lock = threading.Lock()
@@ -128,7 +123,7 @@ class Forwarder:
 
     def _round(self) -> bool:
         """Send a chunk of each file; whether anything was sent."""
-        if self._adopt and time.monotonic() >= self._next_orphans:
+        if time.monotonic() >= self._next_orphans:
             self._next_orphans = time.monotonic() + ORPHAN_SECONDS
             found = list(orphans(self.spool))
             with self._lock:  # before what is new: in order
@@ -165,9 +160,7 @@ class Forwarder:
         header = self._frame(reader)
         if header is None:
             return False
-        producer = self._producer = self._producer or make_producer(
-            self._settings, error_cb=self._on_error, **self._more
-        )
+        producer = self._producer = self._producer or make_producer(self._settings, error_cb=self._on_error)
         self._failures = []
         topic, sent = reader.topic, self._on_delivery
         for record in records:
@@ -230,7 +223,7 @@ class Forwarder:
             json.dumps({"topic": reader.topic, "reason": reason, "schema": reader.schema_json})
         )
         self.delivery.rejected += 1
-        self._tell(f"Kafka refuses a record of {reader.topic} for good ({reason}); it is kept in {folder}")
+        _tell(f"Kafka refuses a record of {reader.topic} for good ({reason}); it is kept in {folder}")
 
     def _on_delivery(self, error: Any, _message: Any) -> None:
         self._outstanding -= 1
@@ -246,10 +239,10 @@ class Forwarder:
     def _away(self, reason: str) -> None:
         delivery = self.delivery
         if delivery.away_since is None:
-            delivery.away_since, delivery.reason = time.monotonic(), reason
+            delivery.away_since = time.monotonic()
         if not self._told:
             self._told = True
-            self._tell(
+            _tell(
                 f"Kafka at {self._settings.kafka_bootstrap_servers} does not take events ({reason}): "
                 f"they are kept in {self.spool} and delivered later"
             )
@@ -258,7 +251,12 @@ class Forwarder:
         delivery = self.delivery
         if delivery.away_since is not None:
             get_logger().info("delivery goes on", seconds_away=round(time.monotonic() - delivery.away_since, 1))
-            delivery.away_since, delivery.reason = None, ""
+            delivery.away_since = None
+
+
+def _tell(line: str) -> None:
+    """The one line that a user reads, whatever the log level."""
+    print(f"vqe: {line}", file=sys.stderr)
 
 
 def _too_large(error: Exception) -> bool:

@@ -1,6 +1,5 @@
 """Delivering what dead processes left in the spool."""
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,7 @@ def replay(settings: Settings, *, seconds: float) -> Replayed:
     spool = settings.spool_dir
     if not spool_bytes(spool):
         return Replayed(Delivery(), 0)
-    forwarder = Forwarder(spool, settings, tell=lambda line: print(f"vqe: {line}", file=sys.stderr))
+    forwarder = Forwarder(spool, settings)
     try:
         forwarder.drain(seconds)
     finally:
