@@ -14,7 +14,7 @@ from simulator.schemas import current
 from simulator.sinks.container import ContainerFile, recover
 
 FLUSH_SECONDS = 1.0
-LOOK_SECONDS = 0.02
+LOOK_SECONDS = 0.1
 ROLL_BYTES = 64 * 2**20
 ROLL_SECONDS = 3600.0
 

@@ -104,6 +104,7 @@ class SpoolReader:
         self._acks = os.open(_ack_path(path), os.O_RDWR | os.O_CREAT, 0o600)
         stored = os.pread(self._acks, 8, 0)
         self.acknowledged = max(self._start, struct.unpack("<q", stored)[0]) if len(stored) == 8 else self._start
+        self.damaged = False
 
     def records(self, limit: int = CHUNK_BYTES) -> Iterator[SpooledRecord]:
         """Whole records behind the acknowledged offset, about `limit` bytes of them."""
@@ -122,6 +123,16 @@ class SpoolReader:
         with contextlib.suppress(OSError):  # a full disk: known to this process; only a crash would send it again
             os.pwrite(self._acks, struct.pack("<q", offset), 0)
 
+    def skip_damage(self) -> bool:
+        """Go on behind the next sync marker where no whole record begins; False when there is none: the end was cut off."""
+        self._file.seek(self.acknowledged)
+        at = self._file.read().find(self._sync)
+        if at < 0:
+            return False
+        self.damaged = True
+        self.acknowledge(self.acknowledged + at + SYNC_BYTES)
+        return True
+
     @property
     def pending_bytes(self) -> int:
         """Bytes that are written and not acknowledged."""
@@ -136,8 +147,11 @@ class SpoolReader:
         """Whether nobody writes to it any more."""
         return self._lock is not None
 
-    def remove(self) -> None:
-        """Delete the delivered file."""
+    def remove(self, damaged_to: Path | None = None) -> None:
+        """Delete the delivered file; one with damage inside is moved to the folder `damaged_to` instead."""
+        if self.damaged and damaged_to is not None:
+            damaged_to.mkdir(parents=True, exist_ok=True)
+            self.path.rename(damaged_to / f"{self.topic}+{self.path.name}")
         self.path.unlink(missing_ok=True)
         _ack_path(self.path).unlink(missing_ok=True)
         self.close()

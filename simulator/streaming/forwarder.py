@@ -23,7 +23,7 @@ from simulator.streaming.registry import frame, lookup_id
 if TYPE_CHECKING:
     from confluent_kafka import Producer
 
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.1
 ORPHAN_SECONDS = 30.0
 RETRY_SECONDS = 2.0
 SUSPECT_SECONDS = 5.0
@@ -143,13 +143,22 @@ class Forwarder:
                 if advanced:
                     continue
             if complete:  # nothing whole is left in a file that nobody writes
-                if left := reader.pending_bytes:  # its writer died in the middle of a record
+                left = reader.pending_bytes
+                if left and reader.skip_damage():
+                    sent = True
+                    continue
+                if left:  # its writer died in the middle of a record
                     get_logger().warning(
                         "spool file ended in the middle of a record", file=str(reader.path), bytes=left
                     )
                 with self._lock:
                     self._readers.remove(reader)
-                reader.remove()
+                if reader.damaged:
+                    self.delivery.rejected += 1
+                    _tell(
+                        f"{reader.path} is damaged: its whole records are delivered, the file is kept in {self.spool / 'rejected'}"
+                    )
+                reader.remove(self.spool / "rejected")
         return sent
 
     def _send_chunk(self, reader: SpoolReader) -> bool:

@@ -191,6 +191,30 @@ def test_replaying_the_same_spool_again_adds_no_key(platform, tmp_path):
     assert sorted(set(found)) == list(range(500))
 
 
+def test_damage_inside_a_spool_file_costs_one_record_and_the_file_is_kept(platform):
+    from simulator.events import Iteration, new_id, now_micros
+    from simulator.sinks.kafka import KafkaSink
+    from simulator.sinks.spool import SpoolReader
+
+    settings = platform.settings(kafka_bootstrap_servers="127.0.0.1:9", delivery_seconds=0.1)
+    sink = KafkaSink(settings)
+    run_id = new_id()
+    for i in range(500):
+        sink.emit(Iteration(run_id, now_micros(), i, -1.0, None, None, None, i, 0, 0.1, [0.1] * 4))
+    sink.close()
+    (path,) = settings.spool_dir.glob("vqe_iteration_v1/*.avro")
+    reader = SpoolReader(path)
+    end = list(reader.records())[99].end
+    reader.close()
+    content = bytearray(path.read_bytes())
+    content[end : end + 2] = b"\xff\xff"
+    path.write_bytes(content)
+    done = platform.vqe("replay", check=1)
+    assert "is damaged" in done.stderr
+    assert sorted(r["iteration"] for r in platform.records("vqe_iteration_v")) == [*range(100), *range(101, 500)]
+    assert [p.read_bytes() for p in (settings.spool_dir / "rejected").iterdir()] == [bytes(content)]
+
+
 def test_a_full_spool_fails_the_run_in_one_clear_line(platform, stack):
     stack.kill("kafka")
     try:

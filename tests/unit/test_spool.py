@@ -83,6 +83,39 @@ def test_a_record_larger_than_a_chunk_is_read_whole(tmp_path):
     writer.release()
 
 
+def test_behind_damage_inside_a_file_the_next_whole_record_is_found(tmp_path):
+    writer = written(tmp_path, 5)
+    whole = SpoolReader(writer.path)
+    ends = [r.end for r in whole.records()]
+    whole.close()
+    writer.release()
+    content = bytearray(writer.path.read_bytes())
+    content[ends[1] : ends[1] + 2] = b"\xff\xff"  # the third record's count and length
+    writer.path.write_bytes(content)
+    (reader,) = orphans(tmp_path)
+    reader.acknowledge(list(reader.records())[-1].end)
+    assert not list(reader.records())
+    assert reader.skip_damage()
+    rest = list(reader.records())
+    assert [r.end for r in rest] == ends[3:]
+    reader.acknowledge(rest[-1].end)
+    assert not reader.skip_damage()
+    reader.remove(tmp_path / "rejected")
+    assert [p.read_bytes() for p in (tmp_path / "rejected").iterdir()] == [bytes(content)]
+    assert not list(orphans(tmp_path))
+
+
+def test_a_file_that_was_cut_at_its_end_is_not_damaged_inside(tmp_path):
+    writer = written(tmp_path, 3)
+    writer.release()
+    writer.path.write_bytes(writer.path.read_bytes()[:-5])
+    (reader,) = orphans(tmp_path)
+    reader.acknowledge(list(reader.records())[-1].end)
+    assert not reader.skip_damage()
+    reader.remove(tmp_path / "rejected")
+    assert not (tmp_path / "rejected").exists()
+
+
 def test_orphans_are_what_no_living_process_holds_oldest_first(tmp_path):
     first, second = written(tmp_path, 1), written(tmp_path, 2)
     held = written(tmp_path, 3)
