@@ -73,7 +73,7 @@ def query(
             text = _named(target).sql(dialect="duckdb")
             try:
                 if described is not None:
-                    return Answer(_describe(connection, text, known.get(_bare(described))), tag)
+                    return Answer(_describe(connection, text, _column_docs(_bare(described), known)), tag)
                 found = connection.sql(text)
                 if found is None:
                     raise InputError(
@@ -196,9 +196,17 @@ def _view_doc(name: str) -> str:
     return " ".join(lines)
 
 
-def _describe(connection: duckdb.DuckDBPyConnection, text: str, table: Table | None) -> pa.Table:
+def _column_docs(name: str, known: dict[str, Table]) -> dict[str, str]:
+    """What the columns are: a table's by its declaration, a view's by the comments behind them."""
+    if name in known:
+        return {c.name: known[name].doc_of(c) for c in known[name].columns}
+    if name in VIEWS:
+        return dict(re.findall(r"(\w+),? +-- (.+)$", view_sql(name), re.MULTILINE))
+    return {}
+
+
+def _describe(connection: duckdb.DuckDBPyConnection, text: str, docs: dict[str, str]) -> pa.Table:
     found = connection.sql(f"DESCRIBE {text}").fetchall()
-    docs = {c.name: table.doc_of(c) for c in table.columns} if table is not None else {}
     return pa.Table.from_pylist(
         [{"column": name, "type": type_.lower(), "what it is": docs.get(name, "")} for name, type_, *_ in found]
     )

@@ -1,5 +1,6 @@
 """The twelve questions of docs/queries.md: each is answered, and rightly, of a study whose answers are known."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +79,17 @@ def test_a_question_is_answered_rightly(data_dir: Path, heading: str) -> None:
 
 
 def test_features_know_nothing_of_later_than_the_fourth_iteration(tmp_path: Path) -> None:
-    """What comes after iteration 4 changes targets only."""
+    """What comes after iteration 4 changes targets only, whatever the result says of it."""
+    ended = study.Studied(1).began + timedelta(hours=1)
+    afterwards = {
+        "recorded_at": ended, "finished_at": ended, "total_seconds": 3600.0, "energy": -1.0, "error_mha": 137.3,
+        "converged": False, "chemical_accuracy": False, "iterations": 11, "evaluations": 99, "gradient_evaluations": 9,
+        "physical": False, "physical_reason": "electron number is 1.9", "electron_number": 1.9, "s_squared": 0.4,
+        "aer_energy": -1.0, "convergence_reason": "iterations used up", "notes": ["slow"],
+    }  # fmt: skip
     early, late = tmp_path / "early", tmp_path / "late"
     for root, iterations in ((early, 8), (late, 12)):
-        run = study.Studied(1, iterations=iterations)
+        run = study.Studied(1, iterations=iterations, overrides=afterwards if root == late else {})
         for event in (events := run.iteration_events()):
             event["energy"] = -1.0 - 0.01 * min(event["iteration"], 4) - (0.05 if event["iteration"] > 4 else 0)
         run.iteration_events = lambda events=events: events  # type: ignore[method-assign]
@@ -89,5 +97,12 @@ def test_features_know_nothing_of_later_than_the_fourth_iteration(tmp_path: Path
         batch.build(root)
     rows = [query(root, "select * from vqe_features").rows.to_pylist()[0] for root in (early, late)]
     differing = {name for name in rows[0] if rows[0][name] != rows[1][name]}
-    assert differing == {"target_iterations"}
+    assert differing == {"target_converged", "target_iterations", "target_error_mha"}
     assert rows[0]["energy_gained"] == pytest.approx(0.04)
+
+
+def test_each_feature_tells_what_it_is(data_dir: Path) -> None:
+    described = query(data_dir, "describe vqe_features").rows.to_pylist()
+    assert [row["column"] for row in described if not row["what it is"].endswith(".")] == []
+    targets = {row["column"] for row in described if row["what it is"].startswith("To be foretold")}
+    assert targets == {row["column"] for row in described if row["column"].startswith("target_")} != set()
