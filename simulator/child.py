@@ -8,6 +8,8 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
@@ -38,21 +40,38 @@ class ChildAnswer:
     delivered: bool  # whether Kafka has all of it (True with the file sink)
 
 
+DELIVERY = ("delivered", "delivered_bytes", "failed", "rejected")
+"""What a child with the Kafka sink shares with its parent while it works: fields of `Delivery`."""
+_SHARE_SECONDS = 1.0
+
+
 class Child:
     """One child process and the job it has."""
 
     def __init__(self, settings: Settings, *, threads: int = 1) -> None:
         self._settings, self._threads = settings, threads
         self.job: ChildJob | None = None
+        self._shared: Any = None
+        self._before = dict.fromkeys(DELIVERY, 0)
         self._start()
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
+        self._before = self.delivery
+        self._shared = context.RawArray("q", len(DELIVERY))
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_child, args=(theirs, self._settings, self._threads), daemon=False)
+        self.process = context.Process(
+            target=_child, args=(theirs, self._settings, self._threads, self._shared), daemon=False
+        )
         with _environment(self._threads):  # numerical libraries read it when they are loaded
             self.process.start()
         theirs.close()
+
+    @property
+    def delivery(self) -> dict[str, int]:
+        """What this child, and those that it replaced, delivered to Kafka; a second old at most."""
+        shared = self._shared or (0,) * len(DELIVERY)
+        return {name: self._before[name] + shared[i] for i, name in enumerate(DELIVERY)}
 
     def submit(self, job: ChildJob) -> None:
         """Give the child a job; it must have none."""
@@ -119,6 +138,15 @@ def make_sink(settings: Settings):  # type: ignore[no-untyped-def]
         InputError: the kafka extra is missing.
         StorageError: its folder cannot be written.
     """
+    sink = _make_sink(settings)
+    if settings.pushgateway_url is None:
+        return sink
+    from simulator.metrics import PushingSink
+
+    return PushingSink(sink, settings)
+
+
+def _make_sink(settings: Settings):  # type: ignore[no-untyped-def]
     if settings.sink == "kafka":
         from simulator.streaming.clients import kafka_config, require_kafka
 
@@ -132,7 +160,7 @@ def make_sink(settings: Settings):  # type: ignore[no-untyped-def]
     return FileSink(settings.raw_dir)
 
 
-def _child(pipe: Connection, settings: Settings, threads: int) -> None:
+def _child(pipe: Connection, settings: Settings, threads: int, shared: Any) -> None:
     """Run jobs until the pipe says stop or its other end is gone."""
     from simulator import log
     from simulator.cli.progress import summary_record
@@ -143,6 +171,8 @@ def _child(pipe: Connection, settings: Settings, threads: int) -> None:
     sink = make_sink(settings)
     session = Session(sink, settings)
     signal.signal(signal.SIGTERM, lambda *_: _stop(session))
+    if settings.sink == "kafka":
+        threading.Thread(target=_share, args=(sink.delivery, shared), name="share", daemon=True).start()
     try:
         while True:
             try:
@@ -154,12 +184,24 @@ def _child(pipe: Connection, settings: Settings, threads: int) -> None:
             answer = _run_job(session, job, exit_code, summary_record)
             if settings.sink == "kafka":
                 answer = replace(answer, delivered=sink.deliver(settings.delivery_seconds))
+                _copy(sink.delivery, shared)
             with contextlib.suppress(OSError):
                 pipe.send(answer)
     finally:
         with contextlib.suppress(Exception):
             sink.close()
         sys.stdout.flush()
+
+
+def _share(delivery: Any, shared: Any) -> None:
+    while True:
+        _copy(delivery, shared)
+        time.sleep(_SHARE_SECONDS)
+
+
+def _copy(delivery: Any, shared: Any) -> None:
+    for i, name in enumerate(DELIVERY):
+        shared[i] = getattr(delivery, name)
 
 
 def _stop(session: Any) -> None:

@@ -67,6 +67,29 @@ class Settings(BaseSettings):
         10.0, description="Seconds that a process waits at its end for Kafka to take the last events."
     )
 
+    pushgateway_url: str | None = Field(None, description="PushGateway that runs push their gauges to; none: no push.")
+    push_interval: Annotated[float, Field(ge=1, le=300)] = Field(10.0, description="Seconds between pushes.")
+    metrics_address: str = Field("127.0.0.1", description="Address on which worker and exporter serve /metrics.")
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        0, description="Port of a worker's /metrics; 0: it serves none."
+    )
+    exporter_port: Annotated[int, Field(ge=1, le=65535)] = Field(9108, description="Port of the exporter's /metrics.")
+    exporter_interval: Annotated[float, Field(ge=1, le=3600)] = Field(
+        15.0, description="Seconds between the exporter's looks at Kafka, Connect and the PushGateway."
+    )
+    exporter_catalog_interval: Annotated[float, Field(ge=1, le=86400)] = Field(
+        60.0, description="Seconds between the exporter's looks at the tables."
+    )
+    lost_after_seconds: Annotated[float, Field(ge=1)] = Field(
+        900.0, description="Seconds without a sign of life after which a run without a result counts as lost."
+    )
+    batch_late_seconds: Annotated[float, Field(ge=1)] = Field(
+        93_600.0,
+        description="Seconds that a result may wait for the tables before the batch is late (26 h: a daily one).",
+    )
+    connect_url: str | None = Field(None, description="Kafka Connect's REST address; none: the exporter leaves it out.")
+    connector: str = Field("vqe-s3-sink", description="Name of the sink's connector.")
+
     @model_validator(mode="after")
     def _secrets_from_files(self) -> "Settings":
         for name in ("kafka_password", "kafka_ssl_key_password", "registry_password"):
@@ -87,6 +110,16 @@ class Settings(BaseSettings):
     def _known_recording(cls, value: str) -> str:
         parse_recording(value)
         return value
+
+    @field_validator("pushgateway_url", "connect_url")
+    @classmethod
+    def _plain_url(cls, value: str | None) -> str | None:
+        """An empty one is none: compose files pass empty variables on."""
+        if not value:
+            return None
+        if re.fullmatch(r"https?://[^/@\s?#]+(/[^@\s?#]*)?", value) is None:
+            raise ValueError("must be http(s)://host:port, without user, password or query")
+        return value.rstrip("/")
 
     @property
     def raw_dir(self) -> Path:
@@ -113,7 +146,7 @@ def load_settings(**given: Any) -> Settings:
         reason = first["msg"].removeprefix("Value error, ")
         if not name:
             raise InputError(f"settings: {reason}") from None
-        shown = "" if "password" in name else f" {first.get('input')!r}"
+        shown = "" if "password" in name or name.endswith("_url") else f" {first.get('input')!r}"
         raise InputError(f"setting {name} (VQE_{name.upper()}){shown}: {reason}") from None
 
 

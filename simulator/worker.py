@@ -24,7 +24,9 @@ from simulator.streaming.results import Decoder, OutcomeReader
 from simulator.streaming.topics import JOB_TOPIC
 
 if TYPE_CHECKING:
-    from confluent_kafka import Consumer, Message
+    from confluent_kafka import Consumer, Message, TopicPartition
+
+    from simulator.worker_metrics import WorkerMetrics
 
 GROUP = "vqe-workers"
 MAX_STARTS = 3
@@ -40,6 +42,7 @@ class WorkerCounts:
     skipped: int = 0
     set_aside: int = 0
     returned: int = 0
+    lost: int = 0  # children that died in a run
 
 
 class Worker:
@@ -61,10 +64,12 @@ class Worker:
         heartbeat: Path | None = None,
     ) -> None:  # fmt: skip
         self.counts = WorkerCounts()
-        self._settings, self._heartbeat, self._stopping = settings, heartbeat, False
+        self.settings = settings
+        self.job_began: float | None = None  # monotonic seconds
+        self._group, self._heartbeat, self._stopping = group, heartbeat, False
         self._starts: Counter[str] = Counter()
         self._decode = Decoder(settings)
-        replay(settings, seconds=settings.delivery_seconds)
+        self._replayed = replay(settings, seconds=settings.delivery_seconds).delivery
         self._outcomes = OutcomeReader(settings)
         self._outcomes.catch_up()
         self._producer = make_producer(settings)
@@ -86,6 +91,7 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.stop)
         last, taken = time.monotonic(), 0
+        metrics = self._serve_metrics()
         try:
             while not self._stopping and (max_jobs is None or taken < max_jobs):
                 message = self._poll(POLL_SECONDS)
@@ -97,10 +103,28 @@ class Worker:
                 self._take(message)
                 last = time.monotonic()
         finally:
-            self._child.close(self._settings.delivery_seconds + 30)
+            if metrics is not None:
+                metrics.close()
+            self._child.close(self.settings.delivery_seconds + 30)
             self._outcomes.close()
             self._consumer.close()
         return self.counts
+
+    @property
+    def delivery(self) -> dict[str, int]:
+        """Events delivered, failed and rejected since the worker began, those of its start's replay too."""
+        return {name: getattr(self._replayed, name) + count for name, count in self._child.delivery.items()}
+
+    def assignment(self) -> "list[TopicPartition]":
+        """Partitions of the job topic that are this worker's now."""
+        return self._consumer.assignment()
+
+    def _serve_metrics(self) -> "WorkerMetrics | None":
+        if not self.settings.metrics_port:
+            return None
+        from simulator.worker_metrics import WorkerMetrics
+
+        return WorkerMetrics(self, self._group)
 
     def _poll(self, seconds: float) -> "Message | None":
         if self._heartbeat is not None:
@@ -141,6 +165,7 @@ class Worker:
             answer = self._work(ChildJob(record["spec_json"], record["molecule_name"], record["sweep_id"], starts + 1))
             if answer.summary is None and answer.exit_code != 2 and not self._stopping:
                 log.warning("run lost", reason=answer.error)
+                self.counts.lost += 1
                 continue  # the child died: again, until it has started three times
             break
         if answer.exit_code == 130 or not answer.delivered:
@@ -159,6 +184,7 @@ class Worker:
         if paused:
             self._consumer.pause(paused)
         self._child.submit(job)
+        self.job_began = time.monotonic()
         if self._stopping:
             self._child.interrupt()
         try:
@@ -168,6 +194,7 @@ class Worker:
                     return answer
                 self._keep_in_group()
         finally:
+            self.job_began = None
             current = self._consumer.assignment()
             if current:
                 self._consumer.resume(current)

@@ -33,6 +33,7 @@ app.command("topics", short_help="Create the Kafka topics that are missing.")(st
 app.command("replay", short_help="Deliver events that wait in the spool.")(streaming.replay)
 app.command("submit", short_help="Send a sweep's runs to the workers.")(sweep.submit)
 app.command("worker", short_help="Take jobs from Kafka and run them.")(streaming.worker)
+app.command("exporter", short_help="Serve the platform's metrics for Prometheus.")(streaming.exporter)
 app.command("watch", short_help="Show running VQEs live.")(watch.watch)
 app.command("doctor", short_help="Check what this machine can run.")(run.doctor)
 

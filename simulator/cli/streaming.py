@@ -1,4 +1,4 @@
-"""`vqe schemas`, `vqe topics`, `vqe replay` and `vqe worker`."""
+"""`vqe schemas`, `vqe topics`, `vqe replay`, `vqe worker` and `vqe exporter`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -118,3 +118,23 @@ def worker(
         f"{counts.set_aside} set aside, {counts.returned} returned"
     )
     return 0
+
+
+def exporter(
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data-dir", help="Folder of tables, without VQE_CATALOG_URI.", show_default="./vqe-data"),
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Print the metrics and end; 1 where a source is away.")] = False,
+) -> int:
+    """Serve what topics, consumer groups, Connect and tables say as metrics for Prometheus."""
+    from simulator import log
+    from simulator.settings import load_settings
+    from simulator.streaming.clients import require_kafka
+
+    settings = load_settings(data_dir=data_dir)
+    log.configure("info" if settings.log_level == "warning" else settings.log_level, settings.log_format)
+    require_kafka()
+    from simulator.exporter.serve import run_exporter
+
+    return run_exporter(settings, once=once)

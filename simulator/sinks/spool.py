@@ -11,6 +11,7 @@ import io
 import os
 import struct
 import sys
+import time
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ class SpoolReader:
         base, block = self.acknowledged, None
         for block in whole_blocks(chunk, self._sync):
             payload = chunk[block.begin : block.end - SYNC_BYTES]
-            yield SpooledRecord(_first_string(payload), payload, base + block.end)
+            yield SpooledRecord(first_string(payload), payload, base + block.end)
         if block is None and len(chunk) == limit:  # one record larger than a chunk
             yield from self.records(4 * limit)
 
@@ -197,6 +198,36 @@ def spool_bytes(spool: Path) -> int:
     return total
 
 
+@dataclass(frozen=True)
+class Undelivered:
+    """What a spool holds that Kafka has not acknowledged, those of living processes too."""
+
+    size: int = 0  # bytes
+    seconds: float = 0.0  # since Kafka last took something of the file that has waited longest
+
+
+def undelivered(spool: Path) -> Undelivered:
+    """What waits in the spool, from the files alone: no lock is taken."""
+    size, seconds = 0, 0.0
+    for path in spool.glob("vqe_*/*.avro"):
+        try:
+            written = path.stat().st_size
+            ack = _ack_path(path)
+            stored, taken = ack.read_bytes()[:8], ack.stat().st_mtime
+        except FileNotFoundError:  # delivered meanwhile, or nobody has begun to deliver it
+            if not path.exists():
+                continue
+            stored, taken = b"", path.stat().st_ctime if path.exists() else time.time()
+        acknowledged = struct.unpack("<q", stored)[0] if len(stored) == 8 else 0
+        if acknowledged == 0:
+            with contextlib.suppress(OSError, ValueError, IndexError), open(path, "rb") as file:
+                acknowledged = header_end(file)
+        if written > acknowledged:
+            size += written - acknowledged
+            seconds = max(seconds, time.time() - taken)
+    return Undelivered(size, seconds)
+
+
 def _optional_doubles(schema: Schema) -> str | None:
     """The last field's name where it is an optional array of doubles, as the parameters of an iteration are.
 
@@ -229,8 +260,12 @@ def zigzag(value: int) -> bytes:
     return bytes(out)
 
 
-def _first_string(payload: bytes) -> bytes:
-    """The first field of every event is the string that is its Kafka key."""
+def first_string(payload: bytes) -> bytes:
+    """The first field of an event, the string that is its Kafka key.
+
+    Raises:
+        IndexError: there is none.
+    """
     length, at = read_long(payload, 0)
     return payload[at : at + length]
 

@@ -1,0 +1,62 @@
+"""Putting the exporter together from the settings."""
+
+import signal
+import sys
+import threading
+from typing import Any
+
+from simulator.exporter.sources import Exporter, Source
+from simulator.settings import Settings
+
+
+def make_exporter(settings: Settings) -> Exporter:
+    """The exporter with the sources that the settings name; the tables where there is a catalog.
+
+    Raises:
+        InputError: settings that cannot go together.
+    """
+    from simulator.exporter.catalog import CatalogSource
+    from simulator.exporter.groups import GroupSource
+    from simulator.exporter.runs import RunBook
+    from simulator.exporter.topics import TopicSource
+
+    lock = threading.Lock()
+    book = RunBook(lost_after=settings.lost_after_seconds)
+    sources: list[Source] = [TopicSource(settings, book, lock), GroupSource(settings)]
+    if settings.connect_url is not None:
+        from simulator.exporter.connect import ConnectSource
+
+        sources.append(ConnectSource(settings))
+    if settings.pushgateway_url is not None:
+        from simulator.exporter.gateway import GatewaySource
+
+        sources.append(GatewaySource(settings))
+    if CatalogSource.there(settings.data_dir):
+        sources.append(CatalogSource(settings, book, lock))
+    return Exporter(sources)
+
+
+def run_exporter(settings: Settings, *, once: bool = False) -> int:
+    """Serve the metrics until SIGTERM or SIGINT; with `once` print them and return 1 where a source is away."""
+    from simulator.metrics import exposed, serve
+
+    exporter = make_exporter(settings)
+    if once:
+        well = exporter.look_once()
+        sys.stdout.write(exposed(exporter.collect()).decode())
+        exporter.close()
+        return 0 if well else 1
+    stop = threading.Event()
+
+    def ask_to_stop(*_: Any) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ask_to_stop)
+    server = serve(settings.exporter_port, settings.metrics_address, exporter.collect)
+    exporter.start()
+    stop.wait()
+    server.shutdown()
+    server.server_close()
+    exporter.close()
+    return 0
