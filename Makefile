@@ -2,6 +2,7 @@
 # make test   every test that needs no service
 # make lint   ruff and mypy
 # make test-services   real Kafka, registry, Connect and S3 as local processes; needs Java 17, Maven and Go
+# make test-lake   Spark, Postgres, S3 and Airflow as local processes; needs the same
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-services test-lake soak lint format bench clean
 
@@ -35,15 +36,18 @@ test-services: $(VENV)/.installed-dev ## Run the streaming tests against real se
 	@mvn -B -q -f connect/avro-s3-sink test
 	@$(PY) -m pytest $(STREAMING_TESTS) -q --durations=15
 
-test-lake: $(VENV)/.installed-dev ## Run the tests with Spark, Postgres, S3 and Airflow, which it fetches and starts
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[dev,kafka,lake]" || uv pip install --quiet --python $(PY) -e ".[dev,kafka,lake]"
-	@$(PY) -m tests.services fetch minio
-	@$(PY) -m tests.services.lake fetch
-	@$(PY) -m pytest tests/integration/test_spark_tables.py tests/integration/test_spark_queries.py tests/integration/test_airflow_dags.py -q
+LAKE_TESTS := $(addprefix tests/integration/,test_spark_tables.py test_spark_queries.py test_airflow_dags.py)
 
-soak: $(VENV)/.installed-dev ## Ten rounds of every fault
+test-lake: $(VENV)/.installed-dev ## Run the tests with Spark, Postgres, S3 and Airflow, which it fetches and starts
+	@$(PY) -m tests.services fetch minio kafka registry
+	@$(PY) -m tests.services.lake fetch
+	@$(PY) -m pytest $(LAKE_TESTS) -q --durations=15
+
+soak: $(VENV)/.installed-dev ## Ten rounds of every fault, and a Spark driver killed after each of its commits
 	@$(PY) -m tests.services fetch
+	@$(PY) -m tests.services.lake fetch
 	@for round in 1 2 3 4 5 6 7 8 9 10; do $(PY) -m pytest $(STREAMING_TESTS) -q -x || exit 1; done
+	@VQE_ALL_KILLS=1 $(PY) -m pytest tests/integration/test_spark_tables.py -q -x -k killed
 
 lint: $(VENV)/.installed-dev ## Check style and types
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy

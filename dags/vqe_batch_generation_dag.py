@@ -1,7 +1,7 @@
 """On demand: sends a sweep to the workers and waits for its results.
 
-Run it with `{"sweep": "/sweeps/h2.yaml"}`. It resumes: what is completed is not sent again, so that a retry, or a run after a
-worker was lost, sends what is missing.
+Run it with `{"sweep": "/sweeps/h2.yaml"}`. It resumes: a retry, or a run after a worker was lost, sends the sweep again, and
+workers skip what is completed.
 """
 
 import os
@@ -28,7 +28,9 @@ def vqe_batch_generation() -> None:
             raise ValueError('name the sweep: run with {"sweep": "/path/experiment.yaml"}')
         return _vqe("sweep", params["sweep"], "--submit").strip()
 
-    @task.sensor(poke_interval=60, timeout=7 * 24 * 3600, mode="reschedule")
+    @task.sensor(
+        poke_interval=float(os.environ.get("VQE_POKE_SECONDS", "60")), timeout=7 * 24 * 3600, mode="reschedule"
+    )
     def wait_for_results(params: dict | None = None) -> bool:
         """Whether every run of the sweep has a completed result."""
         assert params is not None

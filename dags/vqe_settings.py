@@ -10,6 +10,7 @@
 | VQE_CONNECT_URL | Kafka Connect; without it the connector is not checked (there is no Kafka then) |
 | VQE_CONNECTOR | name of the sink connector |
 | VQE_RETRIES, VQE_RETRY_SECONDS, VQE_RETRY_MAX_SECONDS | how often, from which delay, to which delay it is tried again |
+| VQE_POKE_SECONDS | how often a sweep's results are looked for |
 | VQE_SPARK_CONF | more Spark settings, a JSON object |
 """
 

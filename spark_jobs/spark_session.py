@@ -15,6 +15,7 @@ spark-submit's own settings win over these, but for the catalog's.
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -111,18 +112,28 @@ def main() -> None:
     if what not in ("sql", "notebook"):
         raise SystemExit("usage: python -m spark_jobs.spark_session sql|notebook [ARGUMENT...]")
     conf = {**defaults(), **catalog_conf(Location.of("."))}
+    conf["spark.sql.catalogImplementation"] = "in-memory"  # else spark-sql makes a Hive metastore in the working folder
     if master := os.environ.get("VQE_SPARK_MASTER"):
         conf["spark.master"] = master
+    environment = {"PYSPARK_PYTHON": sys.executable, **os.environ}
+    if what == "notebook":
+        environment |= {"PYSPARK_DRIVER_PYTHON": "jupyter", "PYSPARK_DRIVER_PYTHON_OPTS": "lab"}
     # a file, not arguments: these are seen by every user of the machine
     with tempfile.NamedTemporaryFile("w", prefix="vqe-", suffix=".conf") as file:
-        file.writelines(f"{name} {value}\n" for name, value in conf.items())
+        file.writelines(f"{name} {value}\n".replace("\\", r"\\") for name, value in conf.items())
         file.flush()
-        environment = dict(os.environ)
-        command = ["spark-sql", "--properties-file", file.name]
-        if what == "notebook":
-            command = ["pyspark", "--properties-file", file.name]
-            environment |= {"PYSPARK_DRIVER_PYTHON": "jupyter", "PYSPARK_DRIVER_PYTHON_OPTS": "lab"}
+        command = [_shell("spark-sql" if what == "sql" else "pyspark"), "--properties-file", file.name]
         raise SystemExit(subprocess.run([*command, *sys.argv[2:]], env=environment).returncode)
+
+
+def _shell(name: str) -> str:
+    """A program of Spark's: of SPARK_HOME, of this interpreter's environment, or on the path."""
+    home = os.environ.get("SPARK_HOME")
+    folders = [*([f"{home}/bin"] if home else []), os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]
+    found = shutil.which(name, path=os.pathsep.join(folders))
+    if found is None:
+        raise SystemExit(f"{name} is not here: install pyspark in this environment, or set SPARK_HOME")
+    return found
 
 
 if __name__ == "__main__":

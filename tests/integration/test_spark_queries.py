@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import study
+from raw_events import write_runs
 
 from spark_jobs.query import VIEWS, query
-from tests.services.lake import Driver, Place
+from tests.services.lake import Driver, Lake, Place
 
 pytest_plugins = ["tests.services.lake_fixtures"]
 pytestmark = pytest.mark.timeout(600)
@@ -22,6 +23,10 @@ def test_questions_and_views_give_equal_rows_in_spark_and_in_vqe_sql(
     tmp_path: Path,
 ) -> None:
     study.write(tmp_path)
+    first = study.runs()[0]
+    again = study.Studied(100, settings=first.settings, error_mha=0.5)  # the same specification: a repeat
+    assert again.spec_json == first.spec_json
+    write_runs(tmp_path, [again], 1)
     place.put_folder(tmp_path)
     driver.run(place, "build")
     assert driver.run(place, "views")["made"] == list(VIEWS)
@@ -54,6 +59,27 @@ def test_the_command_on_a_host_reads_the_tables_on_s3(place: Place, driver: Driv
 
     assert '"rows": 23' in vqe("tables", "list", "--json", "--data-dir", str(tmp_path))
     assert "23" in vqe("sql", "select count(*) as n from vqe_results", "--data-dir", str(tmp_path))
+
+
+def test_sparks_own_shell_reaches_tables_and_views_and_leaves_nothing_behind(
+    lake: Lake, place: Place, driver: Driver, tmp_path: Path
+) -> None:
+    study.write(tmp_path / "data")
+    place.put_folder(tmp_path / "data")
+    driver.run(place, "build")
+    driver.run(place, "views")
+    environment = lake.python_environment(place.environment)
+    del environment["SPARK_HOME"]  # found beside the interpreter
+    work = tmp_path / "work"
+    work.mkdir()
+    asked = "select count(*) n, 'runs' from vqe_results; select count(*) n, 'features' from vqe.vqe.vqe_features"
+    done = subprocess.run(
+        [lake.artifacts.spark_python, "-m", "spark_jobs.spark_session", "sql", "-e", asked],
+        env=environment, cwd=work, capture_output=True, text=True, timeout=180,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert [line.split("\t") for line in done.stdout.splitlines()] == [["23", "runs"], ["22", "features"]]
+    assert list(work.iterdir()) == []
 
 
 def _plain(value: Any) -> Any:

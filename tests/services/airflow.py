@@ -185,16 +185,45 @@ class Airflow:
 
 def dags_of(lake: Lake, folder: pathlib.Path = CHECKOUT / "dags") -> dict[str, Any]:
     """The DAGs as Airflow imports them: errors, and each DAG's structure."""
+    return _in_airflow(lake, _IMPORT, str(folder))
+
+
+def calls(lake: Lake, cases: list[dict[str, Any]], folder: pathlib.Path = CHECKOUT / "dags") -> list[dict[str, Any]]:
+    """What Python tasks answer when they are called, without Airflow around them.
+
+    Each case has dag, task, arguments and environment; each answer has `answer`, or `error` with its text.
+    """
+    return _in_airflow(lake, _CALL, str(folder), json.dumps(cases))
+
+
+def _in_airflow(lake: Lake, script: str, *arguments: str) -> Any:
+    """The JSON that a script tells in Airflow's environment."""
     done = subprocess.run(
-        [lake.artifacts.airflow_python, "-c", _IMPORT, folder],
+        [lake.artifacts.airflow_python, "-c", script, *arguments],
         env={**os.environ, "AIRFLOW_HOME": str(lake.directory / "airflow-import"), "VQE_MAIL_TO": "ops@example.org",
-             "VQE_MAIL_FROM": "lake@example.org", "AIRFLOW__CORE__LOAD_EXAMPLES": "False"},
+             "VQE_MAIL_FROM": "lake@example.org", "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "no_proxy": "*"},
         capture_output=True, text=True, timeout=180,
     )  # fmt: skip
     if done.returncode:
         raise AssertionError(done.stderr[-4000:])
     return json.loads(done.stdout.splitlines()[-1])
 
+
+_CALL = """
+import json, os, sys
+sys.path.append(sys.argv[1])
+from airflow.dag_processing.dagbag import DagBag
+bag, told, before = DagBag(sys.argv[1]), [], dict(os.environ)
+for case in json.loads(sys.argv[2]):
+    os.environ.clear()
+    os.environ.update(before | case["environment"])
+    try:
+        task = bag.dags[case["dag"]].get_task(case["task"])
+        told.append({"answer": task.python_callable(**case["arguments"])})
+    except Exception as e:
+        told.append({"error": f"{type(e).__name__}: {e}"})
+print("\\n" + json.dumps(told))
+"""
 
 _IMPORT = """
 import json, sys

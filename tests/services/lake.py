@@ -231,9 +231,9 @@ class Lake:
             "AWS_SECRET_ACCESS_KEY": self.stack.s3_secret_key,
         }
 
-    def driver(self) -> Driver:
+    def driver(self, memory: str = "2g") -> Driver:
         """A Spark driver that stays; jobs in it do not pay for its start."""
-        driver = Driver(self)
+        driver = Driver(self, memory)
         self.drivers.append(driver)
         return driver
 
@@ -283,7 +283,7 @@ class Driver:
     """A JVM with a Spark session that stays, for many jobs: each job is a Python process of its own that attaches to it,
     and can be killed, as a driver can, without costing the next one a JVM's start."""
 
-    def __init__(self, lake: Lake, memory: str = "1g"):
+    def __init__(self, lake: Lake, memory: str):
         self.lake = lake
         self.log = lake.directory / f"driver-{secrets.token_hex(3)}.log"
         self._err = self.log.open("ab")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -21,7 +22,9 @@ def serve(memory: str) -> None:
     builder = SparkSession.builder.master(os.environ["VQE_SPARK_MASTER"]).appName("vqe tests")
     for name, value in spark_session.defaults().items():
         builder = builder.config(name, value)
-    # the shared JVM must outlive the context's first Python
+    # what the UI would show of each query costs megabytes, for as long as the JVM lives
+    for retained in ("ui.retainedJobs", "ui.retainedStages", "sql.ui.retainedExecutions"):
+        builder = builder.config(f"spark.{retained}", "10")
     # the quick compiler only: these drivers start often and compute little
     builder = builder.config("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
     spark = builder.config("spark.ui.enabled", "false").config("spark.sql.shuffle.partitions", "4").getOrCreate()
@@ -140,5 +143,6 @@ if __name__ == "__main__":
 
             traceback.print_exc()
             answer = {"error": f"{type(e).__name__}: {e}"}
+        gc.collect()  # gives back what the JVM keeps for this process
         print(json.dumps(answer, default=str), flush=True)
         os._exit(0)
