@@ -87,6 +87,9 @@ class Settings(BaseSettings):
         93_600.0,
         description="Seconds that a result may wait for the tables before the batch is late (26 h: a daily one).",
     )
+    statsd_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        0, description="UDP port on which the exporter takes Airflow's StatsD packets; 0: none."
+    )
     connect_url: str | None = Field(None, description="Kafka Connect's REST address; none: the exporter leaves it out.")
     connector: str = Field("vqe-s3-sink", description="Name of the sink's connector.")
 

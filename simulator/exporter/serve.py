@@ -33,6 +33,10 @@ def make_exporter(settings: Settings) -> Exporter:
         sources.append(GatewaySource(settings))
     if CatalogSource.there(settings.data_dir):
         sources.append(CatalogSource(settings, book, lock))
+    if settings.statsd_port:
+        from simulator.exporter.airflow import AirflowSource
+
+        sources.append(AirflowSource(settings))
     return Exporter(sources)
 
 
@@ -40,6 +44,8 @@ def run_exporter(settings: Settings, *, once: bool = False) -> int:
     """Serve the metrics until SIGTERM or SIGINT; with `once` print them and return 1 where a source is away."""
     from simulator.metrics import exposed, serve
 
+    if once:
+        settings = settings.model_copy(update={"statsd_port": 0})  # nothing to hear in so short a time
     exporter = make_exporter(settings)
     if once:
         well = exporter.look_once()
