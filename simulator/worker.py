@@ -54,6 +54,8 @@ class Worker:
         session_seconds: seconds of silence after which Kafka gives this worker's jobs to another.
         threads: threads of the numerical libraries in a run.
         heartbeat: file that is touched while the worker is well, for health checks.
+        device: `cpu` or `gpu` takes the jobs of that device only and leaves the others to the other's group, which reads
+            the same topic: `group` for CPUs, `group`-gpu for GPUs. None takes all.
 
     Raises:
         ServiceError: Kafka or the registry does not answer.
@@ -61,8 +63,11 @@ class Worker:
 
     def __init__(
         self, settings: Settings, *, group: str = GROUP, session_seconds: float = 45.0, threads: int = 1,
-        heartbeat: Path | None = None,
+        heartbeat: Path | None = None, device: str | None = None,
     ) -> None:  # fmt: skip
+        if device == "gpu":
+            group = f"{group}-gpu"
+        self._device = device
         self.counts = WorkerCounts()
         self.settings = settings
         self.job_began: float | None = None  # monotonic seconds
@@ -147,6 +152,10 @@ class Worker:
             self._set_aside(message, f"not a job: {error}", 0)
             return
         log = get_logger().bind(spec_id=spec.spec_id, molecule=record["molecule_name"], sweep_id=record["sweep_id"])
+        if self._device not in (None, spec.device):
+            log.debug("job left to the workers of its device", device=spec.device)
+            self._commit(message)
+            return
         while True:
             outcomes = self._caught_up()
             if outcomes is None:

@@ -99,6 +99,15 @@ def worker(
         Path | None,
         typer.Option("--heartbeat", envvar="VQE_WORKER_HEARTBEAT", help="File touched while the worker is well."),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            envvar="VQE_WORKER_DEVICE",
+            help="Take jobs of this device only: cpu or gpu.",
+            show_default="all",
+        ),
+    ] = None,
 ) -> int:
     """Take jobs from Kafka and run them; SIGTERM gives the running one back."""
     from simulator import log
@@ -108,11 +117,15 @@ def worker(
     settings = load_settings(data_dir=data_dir, sink="kafka")
     log.configure("info" if settings.log_level == "warning" else settings.log_level, settings.log_format)
     require_kafka()
+    from simulator.errors import InputError
     from simulator.worker import Worker
 
-    counts = Worker(settings, group=group, session_seconds=session_seconds, threads=threads, heartbeat=heartbeat).run(
-        max_jobs=max_jobs, idle_seconds=idle_exit
-    )
+    if device not in (None, "", "cpu", "gpu"):
+        raise InputError(f"device {device!r}: want cpu or gpu")
+    counts = Worker(
+        settings, group=group, session_seconds=session_seconds, threads=threads, heartbeat=heartbeat,
+        device=device or None,
+    ).run(max_jobs=max_jobs, idle_seconds=idle_exit)  # fmt: skip
     typer.echo(
         f"{counts.done} jobs done, {counts.failed} failed, {counts.skipped} skipped, "
         f"{counts.set_aside} set aside, {counts.returned} returned"

@@ -19,6 +19,18 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 DEFAULT_DATA_DIR = Path("vqe-data")
 
 
+@app.command("init")
+def init(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Create the tables that are missing; builds do it too, so only readers that come first need it."""
+    from spark_jobs.lock import lock_of
+    from spark_jobs.warehouse import Location, Warehouse
+
+    location = Location.of(data_dir)
+    with lock_of(location), Warehouse(location) as warehouse:
+        warehouse.prepare()
+    _console().print(f"{len(warehouse.tables)} tables are there.", highlight=False)
+
+
 @app.command("build")
 def build(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: Json = False) -> None:
     """Bring the tables up to date with raw/: load what is new."""

@@ -84,6 +84,16 @@ def test_a_job_submitted_again_is_skipped_unless_forced(platform, experiment):
     assert list(completed(platform).values()) == [2]
 
 
+def test_a_worker_of_one_device_leaves_the_jobs_of_the_other(platform, experiment):
+    platform.vqe("submit", experiment("name: one\nmolecules: [h2]\n"))
+    on_gpu = platform.vqe("worker", "--device", "gpu", "--idle-exit", "5").stdout
+    assert on_gpu.startswith("0 jobs done, 0 failed, 0 skipped, 0 set aside")
+    assert not completed(platform)
+    assert "1 jobs done" in platform.vqe("worker", "--device", "cpu", "--idle-exit", "5").stdout
+    wrong = platform.vqe("worker", "--device", "tpu", check=2)
+    assert "want cpu or gpu" in wrong.stderr
+
+
 def test_a_worker_killed_in_the_middle_of_a_sweep_costs_no_result_and_doubles_none(platform, experiment):
     platform.vqe("submit", experiment(SLOW))
     first = ("worker", "--session-seconds", "6")
