@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.log import get_logger
 from simulator.sinks.spool import undelivered
+from simulator.streaming.clients import make_admin
 from simulator.streaming.lag import committed, offsets
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ class WorkerMetrics:
 
     def __init__(self, worker: "Worker", group: str) -> None:
         from simulator.metrics import serve
-        from simulator.streaming.clients import make_admin
 
         self._worker, self._group, self._settings = worker, group, worker.settings
         self._waiting: int | None = None
@@ -87,7 +87,7 @@ class WorkerMetrics:
                 self._waiting = self._jobs_waiting()
                 told = False
             except Exception as error:  # Kafka away, or the consumer being closed: the other metrics go on
-                self._waiting = None
+                self._waiting, self._admin = None, make_admin(self._settings)
                 if not told and not self._closing.is_set():
                     get_logger().info("jobs waiting are not known", reason=f"{type(error).__name__}: {error}")
                     told = True

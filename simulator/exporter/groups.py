@@ -9,6 +9,7 @@ from simulator.streaming.clients import make_admin
 from simulator.streaming.lag import ADMIN_SECONDS, GroupProgress, Partition, committed, groups, offsets, progress
 
 if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient
     from prometheus_client import Metric
 
 MAX_GROUPS = 50
@@ -23,7 +24,8 @@ class GroupSource:
 
     def __init__(self, settings: Settings) -> None:
         self.interval = settings.exporter_interval
-        self._admin = make_admin(settings)
+        self._settings = settings
+        self._admin: AdminClient | None = None
         self._sink = f"connect-{settings.connector}"
         self._records: dict[str, tuple[int, int]] = {}  # topic -> ever written, kept
         self._progress: list[GroupProgress] = []
@@ -31,14 +33,21 @@ class GroupSource:
 
     def look(self) -> None:
         """Look at offsets and groups."""
-        metadata = self._admin.list_topics(timeout=ADMIN_SECONDS)
+        # A client that has met an outage is not asked again: one that knows a leader's epoch from before a restart of the
+        # broker asks in vain for minutes.
+        admin, self._admin = self._admin or make_admin(self._settings), None
+        self._look(admin)
+        self._admin = admin
+
+    def _look(self, admin: "AdminClient") -> None:
+        metadata = admin.list_topics(timeout=ADMIN_SECONDS)
         partitions: list[Partition] = [
             (name, partition)
             for name, topic in metadata.topics.items()
             if name.startswith("vqe_") and not name.startswith("vqe_connect_")
             for partition in topic.partitions
         ]
-        ends, firsts = offsets(self._admin, partitions), offsets(self._admin, partitions, earliest=True)
+        ends, firsts = offsets(admin, partitions), offsets(admin, partitions, earliest=True)
         names = {name for name, _ in partitions}
         records = {
             name: (
@@ -47,14 +56,14 @@ class GroupSource:
             )
             for name in names
         }
-        found = [g for g in groups(self._admin) if not g.startswith(PASSING)][:MAX_GROUPS]
+        found = [g for g in groups(admin) if not g.startswith(PASSING)][:MAX_GROUPS]
         lags: list[GroupProgress] = []
         for group in found:
-            known = committed(self._admin, group)
+            known = committed(admin, group)
             if group == self._sink:  # a topic that it has not begun counts, too
                 known = dict.fromkeys((key for key in partitions if SUNK_TOPICS.fullmatch(key[0])), 0) | known
             lags += progress(group, {key: o for key, o in known.items() if key in ends}, firsts, ends)
-        self._records, self._progress, self._members = records, lags, self._describe(found)
+        self._records, self._progress, self._members = records, lags, _describe(admin, found)
 
     def families(self, up: bool) -> "Iterator[Metric]":
         """Offsets and lags of the last look; none while Kafka is away."""
@@ -86,8 +95,10 @@ class GroupSource:
     def close(self) -> None:
         """The admin client goes with the process."""
 
-    def _describe(self, found: list[str]) -> dict[str, int]:
-        if not found:
-            return {}
-        futures = self._admin.describe_consumer_groups(found, request_timeout=ADMIN_SECONDS)
-        return {group: len(future.result(timeout=ADMIN_SECONDS).members) for group, future in futures.items()}
+
+def _describe(admin: "AdminClient", found: list[str]) -> dict[str, int]:
+    """Members by group."""
+    if not found:
+        return {}
+    futures = admin.describe_consumer_groups(found, request_timeout=ADMIN_SECONDS)
+    return {group: len(future.result(timeout=ADMIN_SECONDS).members) for group, future in futures.items()}

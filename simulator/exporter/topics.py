@@ -15,6 +15,7 @@ from simulator.streaming.lag import ADMIN_SECONDS, Partition, offsets
 from simulator.streaming.results import Decoder
 
 if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient
     from prometheus_client import Metric
 
 WHOLE = ("vqe_run", "vqe_result")
@@ -36,7 +37,7 @@ class TopicSource:
         self.interval = settings.exporter_interval
         self._settings, self._book, self._lock = settings, book, lock
         self._decode = Decoder(settings)
-        self._admin = make_admin(settings)
+        self._admin: AdminClient | None = None
         self._consumer = make_consumer(settings, "vqe-exporter", **{"fetch.wait.max.ms": 100})
         self._positions: dict[Partition, int] = {}
         self._pending: deque[Any] = deque()
@@ -46,9 +47,13 @@ class TopicSource:
         """Read to the present end of the topics."""
         from confluent_kafka import KafkaException
 
+        admin, self._admin = (
+            self._admin or make_admin(self._settings),
+            None,
+        )  # a new one after an outage, see GroupSource
         try:
-            self._assign_new()
-            ends = offsets(self._admin, sorted(self._positions))
+            self._assign_new(admin)
+            ends = offsets(admin, sorted(self._positions))
             heard = time.monotonic()
             self._take_pending()
             while any(self._positions[key] < end for key, end in ends.items()):
@@ -61,7 +66,7 @@ class TopicSource:
                 self._take_pending()
         except KafkaException as error:
             raise ServiceError(f"Kafka at {self._settings.kafka_bootstrap_servers}: {error.args[0].str()}") from None
-        self._read_all = True
+        self._read_all, self._admin = True, admin
 
     def families(self, up: bool) -> "Iterator[Metric]":
         """The runs, once everything was read: counters that still grow from 0 would look like new runs."""
@@ -74,10 +79,10 @@ class TopicSource:
     def close(self) -> None:
         self._consumer.close()
 
-    def _assign_new(self) -> None:
+    def _assign_new(self, admin: "AdminClient") -> None:
         from confluent_kafka import TopicPartition
 
-        metadata = self._admin.list_topics(timeout=ADMIN_SECONDS)
+        metadata = admin.list_topics(timeout=ADMIN_SECONDS)
         found = {
             (name, partition)
             for name, topic in metadata.topics.items()
@@ -90,13 +95,13 @@ class TopicSource:
             for key in gone:
                 del self._positions[key]
         new = sorted(found - set(self._positions))
-        begin = offsets(self._admin, [key for key in new if not key[0].startswith(SIGNS)], earliest=True)
-        begin |= self._signs_begin([key for key in new if key[0].startswith(SIGNS)])
+        begin = offsets(admin, [key for key in new if not key[0].startswith(SIGNS)], earliest=True)
+        begin |= self._signs_begin(admin, [key for key in new if key[0].startswith(SIGNS)])
         if begin:
             self._consumer.incremental_assign([TopicPartition(*key, offset) for key, offset in begin.items()])
             self._positions |= begin
 
-    def _signs_begin(self, partitions: list[Partition]) -> dict[Partition, int]:
+    def _signs_begin(self, admin: "AdminClient", partitions: list[Partition]) -> dict[Partition, int]:
         """Where signs of life that still matter begin: older ones would tell that a run is lost, as silence does."""
         from confluent_kafka import TopicPartition
         from confluent_kafka.admin import OffsetSpec
@@ -104,11 +109,9 @@ class TopicSource:
         if not partitions:
             return {}
         since = OffsetSpec.for_timestamp(int(1e3 * (time.time() - 2 * self._settings.lost_after_seconds)))
-        futures = self._admin.list_offsets(
-            {TopicPartition(*key): since for key in partitions}, request_timeout=ADMIN_SECONDS
-        )
+        futures = admin.list_offsets({TopicPartition(*key): since for key in partitions}, request_timeout=ADMIN_SECONDS)
         found = {(tp.topic, tp.partition): f.result(timeout=ADMIN_SECONDS).offset for tp, f in futures.items()}
-        ends = offsets(self._admin, [key for key, offset in found.items() if offset < 0])  # none is so new
+        ends = offsets(admin, [key for key, offset in found.items() if offset < 0])  # none is so new
         return found | ends
 
     def _take_pending(self) -> None:

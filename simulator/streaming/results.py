@@ -108,6 +108,8 @@ class OutcomeReader:
                 for message in messages:
                     self._take(message)
         except KafkaException as error:
+            # A client that knows a leader's epoch from before a restart of the broker would ask in vain for minutes.
+            self._admin = make_admin(self._settings)
             raise ServiceError(f"Kafka at {self._settings.kafka_bootstrap_servers}: {error.args[0].str()}") from None
         return self.outcomes
 

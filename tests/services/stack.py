@@ -29,6 +29,7 @@ PORTS = (
     "registry-management",
     "connect",
     "connect-metrics",
+    "kafka-metrics",
 )
 CLUSTER_ID = "4L6g3nShT-eMCtK--X86sw"
 PR_SET_PDEATHSIG = 1
@@ -47,6 +48,7 @@ class Stack:
     ``directory`` holds data, logs and ports; what was fetched is shared (``VQE_SERVICES_DIR``). Free ports are chosen once and
     kept in the directory, so that a restarted service has its old address. ``security`` adds listeners for SASL_SSL and mTLS.
     Processes die with the thread that started them, unless ``detached``: start them from the main thread.
+    ``monitored`` has the broker and MinIO show their metrics (Connect and the registry always do).
     ``fast_java`` gives the services the optimizing compiler and larger heaps, for measurements.
     """
 
@@ -58,6 +60,7 @@ class Stack:
         detached: bool = False,
         fast_java: bool = False,
         connect_environment: dict[str, str] | None = None,
+        monitored: bool = False,
     ):
         self.directory = pathlib.Path(directory).resolve()
         self.artifacts = Artifacts()
@@ -66,6 +69,7 @@ class Stack:
             folder.mkdir(parents=True, exist_ok=True)
         self.detached = detached
         self.connect_environment = dict(connect_environment or {})
+        self.monitored = monitored
         self.java = QUICK_JAVA if not fast_java else ["java", "-Xms256m"]
         self.heap = "512m" if not fast_java else "1g"
         self._children: dict[str, subprocess.Popen] = {}
@@ -115,6 +119,20 @@ class Stack:
     def connect_metrics_url(self) -> str:
         """Connect's JMX metrics in Prometheus' format."""
         return f"http://{self._address('connect-metrics')}/metrics"
+
+    @property
+    def kafka_metrics_url(self) -> str:
+        """The broker's JMX metrics, of a monitored stack."""
+        return f"http://{self._address('kafka-metrics')}/metrics"
+
+    @property
+    def registry_metrics_url(self) -> str:
+        return f"http://{self._address('registry')}/metrics"
+
+    @property
+    def minio_metrics_url(self) -> str:
+        """The cluster's metrics, of a monitored stack."""
+        return f"{self.s3_endpoint}/minio/v2/metrics/cluster"
 
     @property
     def s3_endpoint(self) -> str:
@@ -356,12 +374,18 @@ log.segment.delete.delay.ms=1000
             )
             if done.returncode:
                 raise ServiceError(f"kafka storage: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+        if self.monitored:
+            java = self._kafka_java(self._agent("kafka-metrics", CHECKOUT / "monitoring" / "jmx" / "kafka.yml"))
         self._spawn("kafka", [*java, "kafka.Kafka", properties])
+
+    def _agent(self, port: str, rules: pathlib.Path) -> str:
+        """Java's option for the JMX exporter."""
+        return f"-javaagent:{self.artifacts.jmx_exporter}={self._address(port)}:{rules}"
 
     def _start_minio(self) -> None:
         command = [self.artifacts.minio, "server", "--quiet", "--address", self._address("minio"), self.data / "minio"]
         self._spawn("minio", command, MINIO_ROOT_USER=self.s3_access_key, MINIO_ROOT_PASSWORD=self.s3_secret_key,
-                    MINIO_BROWSER="off")  # fmt: skip
+                    MINIO_BROWSER="off", **({"MINIO_PROMETHEUS_AUTH_TYPE": "public"} if self.monitored else {}))  # fmt: skip
 
     def _start_registry(self) -> None:
         ports = self._settings["ports"]
@@ -388,8 +412,7 @@ offset.storage.replication.factor=1
 status.storage.replication.factor=1
 offset.flush.interval.ms=3000
 """)
-        exporter = CHECKOUT / "connect" / "jmx-exporter.yaml"
-        agent = f"-javaagent:{self.artifacts.jmx_exporter}={self._address('connect-metrics')}:{exporter}"
+        agent = self._agent("connect-metrics", CHECKOUT / "connect" / "jmx-exporter.yaml")
         command = [*self._kafka_java(agent), "org.apache.kafka.connect.cli.ConnectDistributed", properties]
         environment = {
             "AWS_ACCESS_KEY_ID": self.s3_access_key,
