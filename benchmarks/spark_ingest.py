@@ -12,6 +12,7 @@ import argparse
 import os
 import re
 import shutil
+import statistics
 import sys
 import tempfile
 import time
@@ -38,6 +39,7 @@ def main() -> None:
     os.environ["MINIO_PROMETHEUS_AUTH_TYPE"] = "public"
     lake = Lake(LakeArtifacts().root / "stacks" / f"benchmark-{os.getpid()}").fetch().start()
     try:
+        print(f"load average: {os.getloadavg()[0]:.1f}", flush=True)
         if options.iterations:
             large_batch(lake, options.iterations)
         if options.batches:
@@ -53,22 +55,25 @@ def large_batch(lake: Lake, iterations: int) -> None:
     place.submit("ingest")  # creates the tables
     deliver(place, [Run(2)], 1)
     fixed = timed(lambda: place.submit("ingest"))
-    print(f"fixed: {fixed:.1f} s a batch, spark-submit to end")
+    print(f"fixed: {fixed:.1f} s a batch, spark-submit to end", flush=True)
     runs = [Run(10 + i, iterations=iterations // 20, n_parameters=PARAMETERS) for i in range(20)]
     deliver(place, runs, 2)
     whole = timed(lambda: place.submit("ingest"))
     values = iterations * PARAMETERS
-    print(f"{values:,} values: {whole:.1f} s, {values / max(whole - fixed, 0.1):,.0f} values/s after the fixed seconds")
+    print(
+        f"{values:,} values: {whole:.1f} s, {values / max(whole - fixed, 0.1):,.0f} values/s after the fixed seconds",
+        flush=True,
+    )
 
 
 def growing_history(lake: Lake, history: int, batches: int) -> None:
-    place, driver = lake.place("history"), lake.driver()
+    place, driver = lake.place("history"), lake.driver("4g")
     number = 0
     while number * 5 < history:
         deliver(place, [Run(number, iterations=2)], number)
         number += 1
     seconds = timed(lambda: driver.run(place, "build", timeout=3000))
-    print(f"history: {number * 5:,} objects in one batch, {seconds:.0f} s")
+    print(f"history: {number * 5:,} objects in one batch, {seconds:.0f} s", flush=True)
     told = []
     for i in range(1, batches + 1):
         number += 1
@@ -80,8 +85,11 @@ def growing_history(lake: Lake, history: int, batches: int) -> None:
             f"batch {i}: {told[-1][0]:.1f} s, {told[-1][1]} objects listed, {told[-1][2]:.0f} GET requests", flush=True
         )
     second, last = told[1], told[-1]
+    print(f"load average: {os.getloadavg()[0]:.1f}")
     ratios = ", ".join(f"{b / a:.2f}" for a, b in zip(second, last, strict=True))
     print(f"batch {batches} to batch 2, in time, objects listed, GET requests: {ratios}")
+    early, late = (statistics.median(t[0] for t in part) for part in (told[1:6], told[-5:]))
+    print(f"medians of five, in time: {early:.1f} s, {late:.1f} s, {late / early:.2f}")
 
 
 def deliver(place: Place, runs: list[Run], number: int) -> None:

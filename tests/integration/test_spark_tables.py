@@ -251,14 +251,16 @@ def test_a_column_that_v1_1_adds_arrives_and_old_rows_and_batches_are_as_they_we
     place.put_folder(tmp_path)
     first = driver.run(place, "build", now=NOW.isoformat())
     with release(monkeypatch, "v1.1") as tables:
+        v1_0 = schemas.released()["vqe_iteration_v1"][0]  # a producer that is not updated yet, in the same batch
+        place.put(object_path("vqe_iteration_v1", 4), container(Run(4).iteration_events(), v1_0))
         new = [e | {"trust_radius": 0.5} for e in Run(5).iteration_events()]
         place.put(object_path("vqe_iteration_v1", 5), container(new, evolved.iteration_v1_1()))
         driver.run(place, "build", now=NOW.isoformat(), release="v1.1")
         found = rows(by_name("vqe_iterations", tables), tables)
-    assert found["trust_radius"].to_pylist() == [None] * 3 + [0.5] * 3
+    assert found["trust_radius"].to_pylist() == [None] * 6 + [0.5] * 3
     sql = "select count(*) n, count(trust_radius) new from vqe_iterations"
-    assert driver.run(place, "sql", sql=sql)["rows"] == [{"n": 6, "new": 3}]
-    assert query(".", sql, tables=tables).rows.to_pylist() == [{"n": 6, "new": 3}]
+    assert driver.run(place, "sql", sql=sql)["rows"] == [{"n": 9, "new": 3}]
+    assert query(".", sql, tables=tables).rows.to_pylist() == [{"n": 9, "new": 3}]
     # time travel by tag, on the host and in Spark
     old = query(".", "select * from vqe_iterations", tables=tables, as_of=first["batch_id"]).rows
     assert (old.num_rows, "trust_radius" in old.column_names) == (3, False)
