@@ -4,7 +4,7 @@
 # make test-services   real Kafka, registry, Connect and S3 as local processes; needs Java 17, Maven and Go
 # make test-lake   Spark, Postgres, S3 and Airflow as local processes; needs the same
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-services test-lake soak lint format bench clean
+.PHONY: help up up-core up-gpu up-tls down credentials backup restore test-e2e demo test test-services test-lake soak lint format bench clean
 
 VENV := .venv
 VQE := $(VENV)/bin/vqe
@@ -22,6 +22,38 @@ $(VENV)/.installed: pyproject.toml scripts/setup-venv.sh
 $(VENV)/.installed-dev: pyproject.toml scripts/setup-venv.sh
 	@sh scripts/setup-venv.sh $(VENV) ".[dev,kafka]"
 	@touch $@ $(VENV)/.installed
+
+COMPOSE ?= docker compose
+CORE := simulator connector-setup
+
+up: ## Start the whole platform in containers
+	@$(COMPOSE) up -d --wait --build
+
+up-core: ## Start only what streams: Kafka, registry, Connect, object storage, a worker
+	@$(COMPOSE) up -d --wait --build $(CORE)
+
+up-tls: ## The whole platform, Kafka with SASL_SSL
+	@$(COMPOSE) -f docker-compose.yml -f docker-compose.tls.yml up -d --wait --build
+
+up-gpu: ## The whole platform with a GPU worker beside the CPU workers
+	@nvidia-smi -L >/dev/null 2>&1 || { echo "make up-gpu: nvidia-smi finds no NVIDIA GPU on this host; use make up" >&2; exit 2; }
+	@docker info --format '{{json .Runtimes}}' | grep -q nvidia || { echo "make up-gpu: Docker has no NVIDIA runtime; install the NVIDIA Container Toolkit" >&2; exit 2; }
+	@$(COMPOSE) -f docker-compose.yml -f docker-compose.gpu.yml up -d --wait --build
+
+down: ## Stop the platform; data stay
+	@$(COMPOSE) down --remove-orphans
+
+credentials: ## Show how to log in
+	@$(COMPOSE) run --rm --no-deps -T init credentials
+
+backup: ## Stop writers, save data and secrets to BACKUP (./backup), start again
+	@COMPOSE="$(COMPOSE)" sh docker/backup save $(or $(BACKUP),backup)
+
+restore: ## Bring BACKUP (./backup) into a stack without data
+	@COMPOSE="$(COMPOSE)" sh docker/backup restore $(or $(BACKUP),backup)
+
+test-e2e: $(VENV)/.installed-dev ## The journey through the containers; needs Docker with compose
+	@$(PY) -m pytest tests/e2e -q --durations=20 -x
 
 demo: $(VENV)/.installed ## Run four molecules, build the tables, query them, write a report
 	@sh scripts/demo.sh $(VQE) $(DATA_DIR)

@@ -158,7 +158,9 @@ def certificates() -> tuple[str, str]:
         form = serialization.PrivateFormat.PKCS8
         return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
 
-    def signed(subject: str, key: rsa.RSAPrivateKey, by: str, with_key: rsa.RSAPrivateKey, years: int, authority: bool) -> str:
+    def signed(
+        subject: str, key: rsa.RSAPrivateKey, by: str, with_key: rsa.RSAPrivateKey, years: int, authority: bool
+    ) -> str:
         hosts: list[x509.GeneralName] = [x509.DNSName("kafka"), x509.DNSName("localhost")]
         hosts.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
         hosts += [x509.DNSName(name) for name in os.environ.get("KAFKA_TLS_HOSTS", "").split(",") if name]
@@ -224,7 +226,12 @@ def show_environment() -> None:
 
 
 def main() -> int:
-    commands = {"make": make, "credentials": show_credentials, "env": show_environment, "ca": lambda: print(certificates()[0])}
+    commands = {
+        "make": make,
+        "credentials": show_credentials,
+        "env": show_environment,
+        "ca": lambda: print(certificates()[0]),
+    }
     command = sys.argv[1] if len(sys.argv) > 1 else "make"
     if command not in commands:
         print(f"init: no command {command!r}: want one of {', '.join(commands)}", file=sys.stderr)

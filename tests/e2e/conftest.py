@@ -1,0 +1,73 @@
+"""One stack for a module's tests; `VQE_E2E_KEEP=1` leaves it running afterwards, to look around in it."""
+
+import http.server
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from .stack import Stack
+
+
+class Receiver:
+    """A webhook receiver on the containers' gateway: what Alertmanager tells somebody."""
+
+    def __init__(self) -> None:
+        self.alerts: list[dict] = []
+        receiver = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.alerts += json.loads(body)["alerts"]
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None: ...
+
+        gateway = subprocess.run(
+            ["docker", "network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}"],
+            capture_output=True, text=True, check=True,
+        ).stdout.strip()  # fmt: skip
+        self._server = http.server.ThreadingHTTPServer((gateway, 0), Handler)
+        self.url = f"http://host.docker.internal:{self._server.server_port}/"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def fired(self) -> set[str]:
+        """Names of the alerts that arrived."""
+        return {a["labels"]["alertname"] for a in self.alerts if a["status"] == "firing"}
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture(scope="session")
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def stack(receiver: Receiver) -> Iterator[Stack]:
+    made = Stack(
+        grafana="GRAFANA_IMAGE" in os.environ,
+        VQE_ALERT_WEBHOOK_URL=receiver.url,
+        VQE_ALERT_GROUP_WAIT="1s",
+        VQE_ALERT_GROUP_INTERVAL="5s",
+        VQE_BATCH_LATE_SECONDS="20",
+        VQE_RETRIES="1",
+        VQE_RETRY_SECONDS="5",
+    )
+    try:
+        made.up()
+        yield made
+    finally:
+        if not os.environ.get("VQE_E2E_KEEP"):
+            made.down(data=True)

@@ -1,0 +1,198 @@
+"""The compose stack as its users meet it, in a project of its own with ports of its own."""
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+PORTS = (
+    "KAFKA_PORT", "REGISTRY_PORT", "CONNECT_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT", "POSTGRES_PORT", "SPARK_PORT",
+    "AIRFLOW_PORT", "PROMETHEUS_PORT", "PUSHGATEWAY_PORT", "ALERTMANAGER_PORT", "GRAFANA_PORT",
+)  # fmt: skip
+
+
+class Stack:
+    """`docker compose` on one project.
+
+    Args:
+        overlays: compose files beside docker-compose.yml.
+        environment: settings of .env.
+        grafana: whether its server is started, too.
+    """
+
+    def __init__(self, *overlays: str, grafana: bool = False, **environment: str) -> None:
+        self.project = f"vqe-e2e-{secrets.token_hex(3)}"
+        self.files = ["docker-compose.yml", *overlays]
+        self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+        self.scales = {} if grafana else {"grafana": 0}
+        self.environment = {
+            **os.environ,
+            "COMPOSE_PROJECT_NAME": self.project,
+            **{name: str(port) for name, port in self.ports.items()},
+            **environment,
+        }
+
+    def compose(self, *arguments: str, timeout: float = 600, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """A command of docker compose."""
+        files = [part for file in self.files for part in ("-f", file)]
+        done = subprocess.run(
+            ["docker", "compose", *files, *arguments],
+            cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=timeout,
+        )  # fmt: skip
+        if check and done.returncode:
+            raise AssertionError(
+                f"docker compose {' '.join(arguments)}: exit {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+                f"\n{self.sick()}"
+            )
+        return done
+
+    def up(self, *services: str, timeout: float = 900) -> None:
+        """Start and wait until everything is healthy."""
+        scales = [part for name, n in self.scales.items() for part in ("--scale", f"{name}={n}")]
+        self.compose(
+            "up", "-d", "--wait", "--wait-timeout", str(int(timeout)), *scales, *services, timeout=timeout + 60
+        )
+
+    def sick(self) -> str:
+        """The last lines of containers that are not well."""
+        told = []
+        for container in self.containers():
+            well = container["State"] == "running" and container["Health"] in ("", "healthy")
+            if not well and not (container["State"] == "exited" and container["ExitCode"] == 0):
+                logs = subprocess.run(
+                    ["docker", "logs", "--tail", "15", container["Name"]], capture_output=True, text=True
+                )
+                told.append(f"== {container['Name']} {container['Status']}\n{logs.stdout}{logs.stderr}")
+        return "\n".join(told)
+
+    def containers(self, service: str | None = None) -> list[dict[str, Any]]:
+        """The project's containers as `docker compose ps` tells them."""
+        out = self.compose("ps", "--all", "--format", "json", *([service] if service else []), check=False).stdout
+        lines = [json.loads(line) for line in out.splitlines() if line.strip()]
+        return lines[0] if lines and isinstance(lines[0], list) else lines
+
+    def crash(self, service: str) -> None:
+        """Kill the main process of a service's first container, as a crash would: the restart policy is what brings it back."""
+        name = self.containers(service)[0]["Name"]
+        before = self._inspect(name, "{{.State.StartedAt}}")
+        os.kill(int(self._inspect(name, "{{.State.Pid}}")), signal.SIGKILL)
+        eventually(
+            lambda: (
+                self._inspect(name, "{{.State.Running}} {{.State.StartedAt}}")
+                not in (f"true {before}", f"false {before}")
+            ),
+            120,
+        )
+
+    def _inspect(self, name: str, form: str) -> str:
+        return subprocess.run(
+            ["docker", "inspect", "-f", form, name], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    def url(self, port: str, path: str = "") -> str:
+        return f"http://127.0.0.1:{self.ports[port]}{path}"
+
+    def get(self, port: str, path: str, **query: str) -> Any:
+        """A JSON answer of a service."""
+        return call("GET", f"{self.url(port, path)}{'?' + urllib.parse.urlencode(query) if query else ''}")
+
+    def prometheus(self, expression: str) -> list[dict[str, Any]]:
+        """What an instant query gives."""
+        return self.get("PROMETHEUS_PORT", "/api/v1/query", query=expression)["data"]["result"]
+
+    def host_environment(self) -> dict[str, str]:
+        """What `init env` tells a shell of the host, without its own VQE_ and AWS_ variables."""
+        lines = self.compose("run", "--rm", "--no-deps", "-T", "init", "env").stdout.splitlines()
+        pairs = [line.removeprefix("export ").split("=", 1) for line in lines if line.startswith("export ")]
+        own = {k: v for k, v in os.environ.items() if not k.startswith(("VQE_", "AWS_"))}
+        return {**own, **{name: value.strip("'") for name, value in pairs}}
+
+    def secret(self, name: str) -> str:
+        """A secret as its owner sees it."""
+        return self.compose(
+            "run", "--rm", "--no-deps", "-T", "--entrypoint", "cat", "init", f"/secrets/all/{name}"
+        ).stdout.strip()  # fmt: skip
+
+    def vqe(self, *arguments: str, timeout: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
+        """The `vqe` command on the host, against the stack."""
+        done = subprocess.run(
+            [sys.executable, "-m", "simulator.cli.main", *arguments],
+            env={**self.host_environment(), **environment}, capture_output=True, text=True, timeout=timeout,
+        )  # fmt: skip
+        assert done.returncode == 0, f"vqe {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def run(self, *arguments: str) -> list[dict[str, Any]]:
+        """`docker compose run --rm simulator run ... --json`: one object a run."""
+        out = self.compose("run", "--rm", "-T", "simulator", "run", *arguments, "--json", timeout=900).stdout
+        return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+
+    def spark_sql(self, statement: str) -> str:
+        """Spark SQL on the cluster."""
+        return self.compose(
+            "exec", "-T", "-e", "VQE_SPARK_MASTER=spark://spark-master:7077", "airflow-scheduler", "with-secrets",
+            "/opt/vqe/bin/python", "-m", "spark_jobs.spark_session", "sql", "-S", "-e", statement, timeout=600,
+        ).stdout  # fmt: skip
+
+    def airflow(self, method: str, path: str, body: Any = None) -> Any:
+        """A call of Airflow's REST API."""
+        login = {"username": "admin", "password": self.secret("airflow_password")}
+        token = call("POST", self.url("AIRFLOW_PORT", "/auth/token"), login)["access_token"]
+        return call(method, self.url("AIRFLOW_PORT", f"/api/v2{path}"), body, Authorization=f"Bearer {token}")
+
+    def batch(self, limit: float = 900, **conf: Any) -> str:
+        """Trigger quantum_processing_dag and wait; the state in which it ended."""
+        dag = "/dags/quantum_processing_dag"
+        eventually(lambda: self.airflow("GET", dag), 180)
+        run = self.airflow("POST", f"{dag}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"]
+        run = urllib.parse.quote(run)
+        eventually(lambda: self.airflow("GET", f"{dag}/dagRuns/{run}")["state"] in ("success", "failed"), limit, 5)
+        return self.airflow("GET", f"{dag}/dagRuns/{run}")["state"]
+
+    def down(self, *, data: bool) -> None:
+        self.compose("down", "--remove-orphans", "-t", "20", *(["--volumes"] if data else []), timeout=300)
+
+
+def call(method: str, url: str, body: Any = None, **headers: str) -> Any:
+    request = urllib.request.Request(
+        url,
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Content-Type": "application/json", **headers},
+    )
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def eventually(condition: Callable[[], Any], seconds: float, pause: float = 1.0) -> Any:
+    """Wait until the condition holds; its last error is this one's cause."""
+    deadline, failure = time.monotonic() + seconds, None
+    while time.monotonic() < deadline:
+        try:
+            if found := condition():
+                return found
+            failure = None
+        except (OSError, AssertionError, KeyError, IndexError) as error:
+            failure = error
+        time.sleep(pause)
+    raise AssertionError(f"not within {seconds:g} s: {failure or 'the condition does not hold'}") from failure
+
+
+def free_ports(n: int) -> list[int]:
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(n)]
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+        return [s.getsockname()[1] for s in sockets]

@@ -1,0 +1,246 @@
+"""The platform's journey through its containers, in order: start, runs, objects, batch, questions, metrics, crashes, alerts.
+
+The tests build on each other: each is a step of one journey on one stack.
+"""
+
+import io
+import json
+import time
+from collections import Counter
+from typing import Any
+
+import fastavro
+import pytest
+
+from .stack import ROOT, Stack, eventually
+
+pytestmark = pytest.mark.timeout(1800)
+
+FCI = {"H2": -1.1373060358, "HLi": -7.8824034103, "H2O": -75.0125782411}
+"""Total energies in hartree, STO-3G at the bundled geometries, by PySCF's FCI."""
+
+KILLED = [
+    "simulator",
+    "kafka",
+    "registry",
+    "connect",
+    "minio",
+    "postgres",
+    "spark-worker",
+    "airflow-scheduler",
+    "exporter",
+]
+
+
+@pytest.fixture(scope="module")
+def runs() -> dict[str, dict[str, Any]]:
+    """What was run, by run_id: filled as the journey goes."""
+    return {}
+
+
+def bucket(stack: Stack) -> Any:
+    import boto3
+
+    env = stack.host_environment()
+    return boto3.client(
+        "s3", endpoint_url=env["AWS_ENDPOINT_URL"], region_name="us-east-1",
+        aws_access_key_id=env["AWS_ACCESS_KEY_ID"], aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
+    )  # fmt: skip
+
+
+def raw_records(stack: Stack, event: str) -> list[dict[str, Any]]:
+    """Every record of an event in the bucket."""
+    store, records = bucket(stack), []
+    pages = store.get_paginator("list_objects_v2").paginate(Bucket="local-vqe-results", Prefix=f"raw/{event}_v")
+    for page in pages:
+        for found in page.get("Contents", []):
+            body = store.get_object(Bucket="local-vqe-results", Key=found["Key"])["Body"].read()
+            records += list(fastavro.reader(io.BytesIO(body)))
+    return records
+
+
+def whole_in_bucket(stack: Stack, run_ids: set[str]) -> bool:
+    """Whether the bucket has the results of these runs and as many iterations as each promises, each once."""
+    results = {r["run_id"]: r for r in raw_records(stack, "vqe_result")}
+    if not run_ids <= set(results):
+        return False
+    keys = Counter((r["run_id"], r["iteration"]) for r in raw_records(stack, "vqe_iteration"))
+    assert set(keys.values()) <= {1}, "an iteration is stored twice"
+    counts = Counter(run_id for run_id, _ in keys)
+    return all(counts[run_id] == results[run_id]["counts"]["iterations"] for run_id in run_ids)
+
+
+def test_the_platform_comes_up_green_twice(stack):
+    stack.up()
+    for container in stack.containers():
+        well = container["Health"] in ("", "healthy") if container["State"] == "running" else container["ExitCode"] == 0
+        assert well, f"{container['Name']}: {container['Status']}"
+
+
+def test_no_container_is_root_and_no_port_is_open_to_others(stack):
+    import subprocess
+
+    for container in stack.containers():
+        if container["State"] != "running":
+            continue
+        facts = json.loads(
+            subprocess.run(["docker", "inspect", container["Name"]], capture_output=True, text=True, check=True).stdout
+        )[0]
+        owner = subprocess.run(
+            ["stat", "-c", "%u", f"/proc/{facts['State']['Pid']}"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        assert owner != "0", f"{container['Name']} runs as root"
+        assert "no-new-privileges:true" in facts["HostConfig"]["SecurityOpt"], container["Name"]
+        for bindings in (facts["HostConfig"]["PortBindings"] or {}).values():
+            assert {b["HostIp"] for b in bindings} == {"127.0.0.1"}, container["Name"]
+        secret = stack.secret("minio_root_password")
+        assert not any(secret in line for line in facts["Config"]["Env"]), (
+            f"{container['Name']}: a secret in its environment"
+        )
+
+
+def test_runs_in_a_container_reach_the_known_energies(stack, runs):
+    done = stack.run("h2", "lih", "h2o", "--repeat", "3")
+    assert len(done) == 9
+    for run in done:
+        assert run["status"] == "completed"
+        assert abs(run["error_mha"]) < 1.6
+        runs[run["run_id"]] = run
+
+
+def test_a_run_on_the_host_goes_through_the_host_listener(stack, runs, tmp_path):
+    out = stack.vqe("run", "h2", "--sink", "kafka", "--data-dir", str(tmp_path), "--json").stdout
+    run = json.loads(out)
+    runs[run["run_id"]] = run
+    assert not list((tmp_path / "spool").glob("*/*.avro")), "the spool was not delivered"
+
+
+def test_every_event_is_in_the_bucket_once(stack, runs):
+    eventually(lambda: whole_in_bucket(stack, set(runs)), 120, 3)
+
+
+def test_a_batch_by_airflow_and_spark_succeeds(stack):
+    assert stack.batch() == "success"
+
+
+def test_spark_sql_and_vqe_sql_give_the_same_right_answers(stack, runs):
+    question = "select formula, count(*) n, min(energy) e from vqe_results where status = 'completed' group by formula order by formula"
+    told = [line.split("\t") for line in stack.spark_sql(question).splitlines() if line.count("\t") == 2]
+    spark = {formula: (int(n), float(e)) for formula, n, e in told}
+    host = {r["formula"]: (r["n"], r["e"]) for r in json.loads(stack.vqe("sql", question, "--format", "json").stdout)}
+    assert spark.keys() == host.keys() == FCI.keys()
+    for formula, (n, energy) in spark.items():
+        assert host[formula][0] == n
+        assert host[formula][1] == pytest.approx(energy, abs=1e-9)
+        assert 0 <= energy - FCI[formula] < 1.6e-3
+    assert sum(n for n, _ in spark.values()) == len(runs)
+    tables = ["molecules", "vqe_results", "vqe_iterations", "vqe_parameters", "hamiltonians", "timing_metrics",
+              "accuracy_metrics", "system_metrics", "processing_metadata"]  # fmt: skip
+    union = " union all ".join(f"select '{t}' t, count(*) n from {t}" for t in tables)
+    rows = dict(line.split("\t") for line in stack.spark_sql(union).splitlines() if line.count("\t") == 1)
+    assert rows.keys() == set(tables)
+    assert all(int(n) > 0 for n in rows.values()), rows
+    same = {r["t"]: r["n"] for r in json.loads(stack.vqe("sql", union, "--format", "json").stdout)}
+    assert same == {t: int(n) for t, n in rows.items()}
+    assert int(rows["vqe_iterations"]) >= sum(r["iterations"] for r in runs.values())
+
+
+def test_prometheus_has_every_target_and_the_runs(stack, runs):
+    def up() -> bool:
+        jobs = {r["metric"]["job"]: r["value"][1] for r in stack.prometheus("up")}
+        down = sorted(job for job, value in jobs.items() if value != "1")
+        assert not down, f"down: {down}"
+        return len(jobs) >= 10
+
+    eventually(up, 180, 3)
+    count = 'sum(vqe_runs_total{status="completed"})'
+    eventually(lambda: int(float(stack.prometheus(count)[0]["value"][1])) >= len(runs), 120, 3)
+    eventually(lambda: stack.prometheus("vqe_connect_sink_objects_total"), 60, 3)
+
+
+def test_a_sweep_over_three_workers_outlives_the_crash_of_every_part(stack, runs):
+    stack.scales["simulator"] = 3
+    stack.up()
+    sweep = "/experiments/e2e.yaml"
+    path = ROOT / "experiments" / "e2e.yaml"
+    path.write_text(
+        "name: e2e\nmolecules: [{molecule: h2o, scale: [0.98, 1.0, 1.02]}]\n"
+        "settings: {optimizer: cobyla, max_iterations: 400, tolerance: 1e-9}\nseeds: 4\n"
+    )
+    try:
+        stack.compose("run", "--rm", "-T", "simulator", "sweep", sweep, "--submit")
+        for service in KILLED:
+            stack.crash(service)
+        stack.up()
+
+        def completed() -> dict[str, list[str]]:
+            found: dict[str, list[str]] = {}
+            for record in raw_records(stack, "vqe_result"):
+                if record["sweep_id"] == "e2e" and record["status"] == "completed":
+                    found.setdefault(record["spec_id"], []).append(record["run_id"])
+            assert len(found) == 12, f"{len(found)} of 12 completed"
+            return found
+
+        found = eventually(completed, 600, 5)
+    finally:
+        path.unlink()
+    assert {len(set(ids)) for ids in found.values()} == {1}, "a specification was run twice"
+    run_ids = {run_id for ids in found.values() for run_id in ids}
+    eventually(lambda: whole_in_bucket(stack, run_ids), 120, 3)
+    assert stack.batch() == "success"
+    count = (
+        "select count(*) n, count(distinct run_id) d from vqe_results where sweep_id = 'e2e' and status = 'completed'"
+    )
+    assert json.loads(stack.vqe("sql", count, "--format", "json").stdout) == [{"n": 12, "d": 12}]
+    stack.vqe("tables", "verify")
+
+
+def test_alerts_reach_somebody(stack, receiver):
+    """A failing run; results that wait for a batch (nobody triggers one); Connect stopped."""
+    failing = stack.compose(
+        "run", "--rm", "-T", "simulator", "run", "h2o", "--optimizer", "cobyla", "--max-iterations", "3", "--tolerance", "1e-12",
+        "--json", check=False,
+    )  # fmt: skip
+    assert failing.returncode == 1
+    stack.compose("stop", "connect")
+    want = {"VqeRunNotConverged", "VqeBatchLate", "VqeConnectorNotRunning"}
+    try:
+        eventually(lambda: want <= receiver.fired(), 420, 3)
+    finally:
+        print("fired:", sorted(receiver.fired()))
+        stack.up()
+
+
+def test_after_down_and_up_all_data_are_still_there(stack, runs):
+    question = "select run_id, energy from vqe_results order by run_id"
+    before = json.loads(stack.vqe("sql", question, "--format", "json").stdout)
+    objects = len(raw_records(stack, "vqe_result"))
+    stack.down(data=False)
+    stack.up()
+    assert json.loads(stack.vqe("sql", question, "--format", "json").stdout) == before
+    assert len(raw_records(stack, "vqe_result")) == objects
+    (run,) = stack.run("h2")
+    eventually(lambda: whole_in_bucket(stack, {run["run_id"]}), 120, 3)
+
+
+def test_a_backup_brings_everything_into_a_fresh_stack(stack, tmp_path):
+    import subprocess
+
+    question = "select run_id, energy from vqe_results order by run_id"
+    before = json.loads(stack.vqe("sql", question, "--format", "json").stdout)
+    folder = str(tmp_path / "backup")
+    began = time.monotonic()
+    save = subprocess.run(
+        ["sh", "docker/backup", "save", folder], cwd=ROOT, env=stack.environment, capture_output=True, text=True
+    )
+    assert save.returncode == 0, save.stderr
+    print(f"saved in {time.monotonic() - began:.0f} s")
+    stack.down(data=True)
+    restore = subprocess.run(
+        ["sh", "docker/backup", "restore", folder], cwd=ROOT, env=stack.environment, capture_output=True, text=True
+    )
+    assert restore.returncode == 0, restore.stderr
+    stack.up()
+    assert json.loads(stack.vqe("sql", question, "--format", "json").stdout) == before
+    (run,) = stack.run("h2")
+    eventually(lambda: whole_in_bucket(stack, {run["run_id"]}), 180, 3)
