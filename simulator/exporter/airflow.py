@@ -68,7 +68,7 @@ class AirflowSource:
         self.interval = settings.exporter_interval
         self._values: dict[tuple[str, str], tuple[float, int]] = {}  # (name, label) -> value or sum, count
         self._failed: deque[tuple[float, str]] = deque(maxlen=1_000)
-        self._heard = time.monotonic() - HEARD_SECONDS
+        self._heard = time.monotonic()
         self._lock = threading.Lock()
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
