@@ -37,6 +37,8 @@ class Stack:
         self.files = ["docker-compose.yml", *overlays]
         self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         self.scales = {} if grafana else {"grafana": 0}
+        if not grafana:  # compose pulls the image of a service that it does not start
+            environment["GRAFANA_IMAGE"] = "vqe-init:latest"
         self.environment = {
             **os.environ,
             "COMPOSE_PROJECT_NAME": self.project,
