@@ -97,8 +97,8 @@ def draw(dashboard: dict[str, Any], prometheus: Prometheus, out: pathlib.Path) -
     panels = dashboard["panels"]
     height = max(p["gridPos"]["y"] + p["gridPos"]["h"] for p in panels)
     figure = pyplot.figure(figsize=(20, max(4.0, 0.42 * height)), constrained_layout=False)
-    grid = figure.add_gridspec(height, 24, wspace=8, hspace=6, left=0.04, right=0.98, top=1 - 1.2 / height, bottom=0.03)
-    figure.suptitle(dashboard["title"], fontsize=15)
+    grid = figure.add_gridspec(height, 24, wspace=8, hspace=6, left=0.04, right=0.98, top=1 - 2 / height, bottom=0.03)
+    figure.suptitle(dashboard["title"], fontsize=15, y=1 - 0.2 / height)
     empty, empty_queries = [], []
     for panel in panels:
         place = panel["gridPos"]
@@ -179,13 +179,13 @@ def _bars(axes: Any, panel: dict[str, Any], results: list[Result]) -> None:
     ]
     rows.sort()
     names, values = [n for n, _ in rows], [v for _, v in rows]
-    axes.barh(range(len(rows)), values, color=[_color(v, defaults["thresholds"]["steps"]) for v in values])
-    axes.set_yticks(range(len(rows)), names, fontsize=8)
+    axes.barh(range(len(rows)), values, alpha=0.6, color=[_color(v, defaults["thresholds"]["steps"]) for v in values])
+    axes.set_yticks([])
     axes.invert_yaxis()
-    for i, value in enumerate(values):
-        axes.text(value, i, " " + shown(value, defaults["unit"], defaults.get("decimals")), va="center", fontsize=8)
+    for i, (name, value) in enumerate(zip(names, values, strict=True)):
+        text = f" {name}: {shown(value, defaults['unit'], defaults.get('decimals'))}"
+        axes.text(0.01, i, text, va="center", fontsize=8, transform=axes.get_yaxis_transform())
     axes.tick_params(axis="x", labelsize=7)
-    axes.margins(x=0.18)
 
 
 def _table(axes: Any, panel: dict[str, Any], results: list[Result]) -> None:

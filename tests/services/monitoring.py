@@ -91,7 +91,10 @@ class Watch:
         self._processes: list[subprocess.Popen] = []
 
     def start_gateway(self) -> None:
-        self._spawn("pushgateway", [self.tools.pushgateway, f"--web.listen-address={self.gateway_url[7:]}"])
+        self._spawn(
+            "pushgateway",
+            [self.tools.pushgateway, f"--web.listen-address={self.gateway_url[7:]}", "--persistence.file="],
+        )
         _wait(f"{self.gateway_url}/-/ready")
 
     def start_prometheus(self, targets: dict[str, str], interval: str = "1s") -> None:

@@ -256,6 +256,9 @@ def test_a_connector_is_down_when_a_task_failed_when_it_is_missing_and_when_conn
     status.clear()
     source.look()
     assert samples(source.families(True))["vqe_connector_running", "vqe-s3-sink"] == 0
+    running["tasks"][1]["state"] = "RUNNING"
+    status["vqe-s3-sink"] = {"status": running}
+    source.look()
     stop(server)
     with pytest.raises(OSError, match="refused"):
         source.look()
