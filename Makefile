@@ -4,7 +4,7 @@
 # make test-services   real Kafka, registry, Connect and S3 as local processes; needs Java 17, Maven and Go
 # make test-lake   Spark, Postgres, S3 and Airflow as local processes; needs the same
 .DEFAULT_GOAL := help
-.PHONY: help up up-core up-gpu up-tls down credentials backup restore test-e2e demo test test-services test-lake soak lint format bench clean
+.PHONY: help up up-core up-gpu up-tls down credentials backup restore test-e2e demo test test-services test-lake test-monitoring soak lint format bench clean
 
 VENV := .venv
 VQE := $(VENV)/bin/vqe
@@ -74,6 +74,12 @@ test-lake: $(VENV)/.installed-dev ## Run the tests with Spark, Postgres, S3 and 
 	@$(PY) -m tests.services fetch minio kafka registry
 	@$(PY) -m tests.services.lake fetch
 	@$(PY) -m pytest $(LAKE_TESTS) -q --durations=15
+
+test-monitoring: $(VENV)/.installed-dev ## Run promtool's tests, then hold every rule and dashboard against the real services
+	@$(PY) -m tests.services fetch
+	@$(PY) -m tests.services.monitoring
+	@$(PY) -m tests.services.lake fetch spark
+	@$(PY) -m pytest tests/integration/test_monitoring.py -q --durations=5
 
 soak: $(VENV)/.installed-dev ## Ten rounds of every fault, and a Spark driver killed after each of its commits
 	@$(PY) -m tests.services fetch
