@@ -1,4 +1,4 @@
-"""One stack for a module's tests; `VQE_E2E_KEEP=1` leaves it running afterwards, to look around in it."""
+"""One stack for all tests; `VQE_E2E_KEEP=FILE` leaves it running afterwards, and the next call goes on with it."""
 
 import http.server
 import json
@@ -6,6 +6,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -56,7 +57,9 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="session")
 def stack(receiver: Receiver) -> Iterator[Stack]:
+    keep = os.environ.get("VQE_E2E_KEEP")
     made = Stack(
+        keep=Path(keep) if keep else None,
         grafana="GRAFANA_IMAGE" in os.environ,
         VQE_ALERT_WEBHOOK_URL=receiver.url,
         VQE_ALERT_GROUP_WAIT="1s",
@@ -69,5 +72,5 @@ def stack(receiver: Receiver) -> Iterator[Stack]:
         made.up()
         yield made
     finally:
-        if not os.environ.get("VQE_E2E_KEEP"):
+        if not keep:
             made.down(data=True)

@@ -30,12 +30,17 @@ class Stack:
         overlays: compose files beside docker-compose.yml.
         environment: settings of .env.
         grafana: whether its server is started, too.
+        keep: file that names a project which is left running, to go on with it.
     """
 
-    def __init__(self, *overlays: str, grafana: bool = False, **environment: str) -> None:
+    def __init__(self, *overlays: str, grafana: bool = False, keep: Path | None = None, **environment: str) -> None:
         self.project = f"vqe-e2e-{secrets.token_hex(3)}"
         self.files = ["docker-compose.yml", *overlays]
         self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+        if keep is not None and keep.is_file():
+            self.project, self.ports = json.loads(keep.read_text())
+        elif keep is not None:
+            keep.write_text(json.dumps([self.project, self.ports]))
         self.scales = {} if grafana else {"grafana": 0}
         if not grafana:  # compose pulls the image of a service that it does not start
             environment["GRAFANA_IMAGE"] = "vqe-init:latest"

@@ -124,7 +124,8 @@ def test_a_batch_by_airflow_and_spark_succeeds(stack):
 
 
 def test_spark_sql_and_vqe_sql_give_the_same_right_answers(stack, runs):
-    question = "select formula, count(*) n, min(energy) e from vqe_results where status = 'completed' group by formula order by formula"
+    ids = ", ".join(f"'{run_id}'" for run_id in runs)
+    question = f"select formula, count(*) n, min(energy) e from vqe_results where run_id in ({ids}) group by formula order by formula"
     told = [line.split("\t") for line in stack.spark_sql(question).splitlines() if line.count("\t") == 2]
     spark = {formula: (int(n), float(e)) for formula, n, e in told}
     host = {r["formula"]: (r["n"], r["e"]) for r in json.loads(stack.vqe("sql", question, "--format", "json").stdout)}
@@ -209,6 +210,40 @@ def test_alerts_reach_somebody(stack, receiver):
     finally:
         print("fired:", sorted(receiver.fired()))
         stack.up()
+
+
+def test_the_same_stack_with_sasl_and_tls(stack, runs, tmp_path):
+    """Kafka's listeners switched to SASL_SSL: runs from a container and the host, objects, a batch, the tables."""
+    stack.files.append("docker-compose.tls.yml")
+    stack.up()
+    authority = tmp_path / "ca.pem"
+    authority.write_text(stack.compose("run", "--rm", "--no-deps", "-T", "init", "ca").stdout)
+    secure = {
+        "VQE_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "VQE_KAFKA_USERNAME": "vqe",
+        "VQE_KAFKA_PASSWORD": stack.secret("kafka_password"),
+        "VQE_KAFKA_SSL_CA": str(authority),
+    }
+    done = stack.run("h2", "lih")
+    out = stack.vqe("run", "h2o", "--sink", "kafka", "--data-dir", str(tmp_path / "data"), "--json", **secure).stdout
+    done.append(json.loads(out))
+    assert all(abs(run["error_mha"]) < 1.6 for run in done)
+    eventually(lambda: whole_in_bucket(stack, {run["run_id"] for run in done}), 180, 3)
+    assert not list((tmp_path / "data" / "spool").glob("*/*.avro")), "the spool was not delivered"
+    assert stack.batch() == "success"
+    ids = ", ".join(f"'{run['run_id']}'" for run in done)
+    (count,) = json.loads(
+        stack.vqe("sql", f"select count(*) n from vqe_results where run_id in ({ids})", "--format", "json").stdout
+    )
+    assert count["n"] == 3
+    import subprocess
+    import sys
+
+    plain = subprocess.run(
+        [sys.executable, "-m", "simulator.cli.main", "topics"],
+        env=stack.host_environment(), capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert plain.returncode != 0, "Kafka takes clients without TLS"
 
 
 def test_after_down_and_up_all_data_are_still_there(stack, runs):
