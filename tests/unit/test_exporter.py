@@ -269,7 +269,7 @@ def test_a_connector_is_down_when_a_task_failed_when_it_is_missing_and_when_conn
 
 def test_groups_of_runs_that_were_not_pushed_for_ten_minutes_are_removed():
     def group(job: str, instance: str, age: float) -> dict:
-        pushed = {"metrics": [{"value": f"{time.time() - age:e}"}]}
+        pushed = {"metrics": [{"value": f"{time.time() - age:.9e}"}]}
         return {"labels": {"job": job, "instance": instance}, "push_time_seconds": pushed}
 
     data = [group("vqe_run", "a/0", 700), group("vqe_run", "b-0", 30), group("others", "c", 9_000)]
