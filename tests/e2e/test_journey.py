@@ -197,16 +197,20 @@ def test_a_sweep_over_three_workers_outlives_the_crash_of_every_part(stack, runs
 
 
 def test_alerts_reach_somebody(stack, receiver):
-    """A failing run; results that wait for a batch (nobody triggers one); Connect stopped."""
-    failing = stack.compose(
-        "run", "--rm", "-T", "simulator", "run", "h2o", "--optimizer", "cobyla", "--max-iterations", "3", "--tolerance", "1e-12",
-        "--json", check=False,
-    )  # fmt: skip
-    assert failing.returncode == 1
-    stack.compose("stop", "connect")
-    want = {"VqeRunNotConverged", "VqeBatchLate", "VqeConnectorNotRunning"}
+    """A run that fails; results that wait for a batch that nobody starts; then Connect stopped, which would hide the late batch."""
+    failing = stack.compose("run", "--rm", "-T", "simulator", "run", "h2", "--basis", "no-such-basis", check=False)
+    assert failing.returncode in (1, 2)
+    path = ROOT / "experiments" / "e2e-bad.yaml"
+    path.write_text("name: bad\nmolecules: [h2]\nsettings: {basis: no-such-basis}\n")
     try:
-        eventually(lambda: want <= receiver.fired(), 420, 3)
+        stack.compose("run", "--rm", "-T", "simulator", "submit", "/experiments/e2e-bad.yaml")
+    finally:
+        path.unlink()
+    stack.run("h2")
+    eventually(lambda: {"VqeRunFailed", "VqeBatchLate"} <= receiver.fired(), 420, 3)
+    stack.compose("stop", "connect")
+    try:
+        eventually(lambda: "VqeConnectorNotRunning" in receiver.fired(), 420, 3)
     finally:
         print("fired:", sorted(receiver.fired()))
         stack.up()
