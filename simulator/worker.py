@@ -96,8 +96,9 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.stop)
         last, taken = time.monotonic(), 0
-        metrics = self._serve_metrics()
+        metrics = None
         try:
+            metrics = self._serve_metrics()
             while not self._stopping and (max_jobs is None or taken < max_jobs):
                 message = self._poll(POLL_SECONDS)
                 if message is None:

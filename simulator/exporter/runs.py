@@ -69,6 +69,7 @@ class RunBook:
         disable_created_metrics()
         self._lost_after, self._now = lost_after, now
         self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._open_by_spec: dict[str, set[str]] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._known: set[tuple[str, ...]] = set()
         self._recent: deque[tuple[float, tuple[str, ...], str, bool, bool]] = deque()
@@ -108,8 +109,9 @@ class RunBook:
         labels = self._bounded(run_labels(record["molecule"]["formula"], record["spec"]))
         self._started.labels(*labels).inc()
         self._open[run_id] = _Open(labels, record["spec_id"], max(at, record["recorded_at"].timestamp()))
+        self._open_by_spec.setdefault(record["spec_id"], set()).add(run_id)
         while len(self._open) > MAX_OPEN:
-            self._open.popitem(last=False)
+            self._close(next(iter(self._open)))
 
     def alive(self, run_id: str, at: float) -> None:
         """A run was seen at work at Unix time `at`."""
@@ -126,10 +128,10 @@ class RunBook:
         while len(self._ended) > MAX_ENDED:
             self._ended.popitem(last=False)
         labels = self._bounded(run_labels(record["formula"], record["spec"]))
-        if self._open.pop(run_id, None) is None:
+        if not self._close(run_id):
             self._started.labels(*labels).inc()  # its begin is late, or was deleted by retention
-        for other in self._open.values():
-            other.redone = other.redone or other.spec_id == record["spec_id"]
+        for other in self._open_by_spec.get(record["spec_id"], ()):
+            self._open[other].redone = True
         self._count(record, labels)
         unconverged = record["status"] == "completed" and record["converged"] is False
         self._recent.append((at, labels, record["status"], record["physical"] is False, unconverged))
@@ -150,6 +152,17 @@ class RunBook:
         yield from self._open_families()
         yield from self._recent_families()
         yield from self._accuracy_families()
+
+    def _close(self, run_id: str) -> bool:
+        """Forget an open run; whether it was one."""
+        run = self._open.pop(run_id, None)
+        if run is None:
+            return False
+        same = self._open_by_spec[run.spec_id]
+        same.discard(run_id)
+        if not same:
+            del self._open_by_spec[run.spec_id]
+        return True
 
     def _bounded(self, labels: tuple[str, ...]) -> tuple[str, ...]:
         """The labels, or `other` for the molecule where there are too many."""
@@ -203,7 +216,7 @@ class RunBook:
         for run_id, run in list(self._open.items()):
             silent = now - run.sign
             if silent > FORGET_SECONDS:
-                del self._open[run_id]
+                self._close(run_id)
             elif silent <= self._lost_after:
                 running[run.labels] += 1
             elif not run.redone:
