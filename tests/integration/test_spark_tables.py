@@ -178,6 +178,7 @@ ROUNDS = 7
 KILLS = COMMITS[:-1] if os.environ.get("VQE_ALL_KILLS") == "1" else TELLING
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kills", [KILLS[i : i + ROUNDS] for i in range(0, len(KILLS), ROUNDS)], ids=lambda k: k[0])
 def test_a_driver_killed_between_any_two_commits_costs_no_row_and_no_tag(
     kills: list[str], lake: Lake, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

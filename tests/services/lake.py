@@ -268,7 +268,7 @@ class Place:
             [lake.artifacts.spark_python.parent / "spark-submit", "--master", "local[2]", "--driver-memory", "1g",
              "--conf", "spark.ui.enabled=false", CHECKOUT / "spark_jobs" / "jobs" / f"{job}.py", *arguments],
             env=lake.python_environment({**self.environment, **environment}), capture_output=True, text=True,
-            timeout=300,
+            timeout=900,
         )  # fmt: skip
         if check and done.returncode:
             raise AssertionError(f"{job}: exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}")
@@ -292,6 +292,7 @@ class Driver:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._err, text=True, cwd=CHECKOUT,
             env=lake.python_environment(lake.aws_environment), preexec_fn=_die_with_parent,
         )  # fmt: skip
+        self.pid = self._process.pid
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
