@@ -41,6 +41,8 @@ class Stack:
             self.project, self.ports = json.loads(keep.read_text())
         elif keep is not None:
             keep.write_text(json.dumps([self.project, self.ports]))
+        self._told: str | None = None
+        self._secrets: dict[str, str] = {}
         self.scales = {} if grafana else {"grafana": 0}
         if not grafana:  # compose pulls the image of a service that it does not start
             environment["GRAFANA_IMAGE"] = "vqe-init:latest"
@@ -121,16 +123,20 @@ class Stack:
 
     def host_environment(self) -> dict[str, str]:
         """What `init env` tells a shell of the host, without its own VQE_ and AWS_ variables."""
-        lines = self.compose("run", "--rm", "--no-deps", "-T", "init", "env").stdout.splitlines()
+        if self._told is None:
+            self._told = self.compose("run", "--rm", "--no-deps", "-T", "init", "env").stdout
+        lines = self._told.splitlines()
         pairs = [line.removeprefix("export ").split("=", 1) for line in lines if line.startswith("export ")]
         own = {k: v for k, v in os.environ.items() if not k.startswith(("VQE_", "AWS_"))}
         return {**own, **{name: value.strip("'") for name, value in pairs}}
 
     def secret(self, name: str) -> str:
         """A secret as its owner sees it."""
-        return self.compose(
-            "run", "--rm", "--no-deps", "-T", "--entrypoint", "cat", "init", f"/secrets/all/{name}"
-        ).stdout.strip()  # fmt: skip
+        if name not in self._secrets:
+            self._secrets[name] = self.compose(
+                "run", "--rm", "--no-deps", "-T", "--entrypoint", "cat", "init", f"/secrets/all/{name}"
+            ).stdout.strip()  # fmt: skip
+        return self._secrets[name]
 
     def vqe(self, *arguments: str, timeout: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
         """The `vqe` command on the host, against the stack."""
