@@ -17,12 +17,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import structlog
 import uuid_utils
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.manifest import DataFile
 
 import simulator
 from simulator.errors import StorageError
+from simulator.log import get_logger
 from spark_jobs import arrow_builder as builder
 from spark_jobs import filters, quality
 from spark_jobs import tables as declared
@@ -116,12 +118,23 @@ def _run(
         if not objects:
             return BatchReport(None, repaired=repaired, seconds=time.perf_counter() - started)
         batch = (make or _Batch)(warehouse, store, ledger, now or datetime.now(UTC))
-        try:
-            batch.read(objects)
-            return batch.commit(repaired, started)
-        except BaseException:
-            batch.discard()
-            raise
+        with structlog.contextvars.bound_contextvars(batch_id=batch.batch_id):
+            log = get_logger()
+            log.info("batch begins", objects=len(objects))
+            try:
+                batch.read(objects)
+                report = batch.commit(repaired, started)
+            except BaseException as error:
+                log.info("batch failed: nothing is published", reason=f"{type(error).__name__}: {error}")
+                batch.discard()
+                raise
+            log.info(
+                "batch published",
+                rows=sum(report.rows.values()),
+                rejected=len(report.rejected),
+                seconds=round(report.seconds, 1),
+            )
+            return report
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import sys
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 
+from simulator import log
 from simulator.errors import VqeError
 from spark_jobs import spark_batch
 from spark_jobs.raw import RawStore, Stored
@@ -25,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--strict", action="store_true", help="exit 3 where an object was rejected")
     parser.add_argument("--wait-seconds", type=float, default=600.0, help="how long to wait for another writer")
     options = parser.parse_args(arguments)
+    log.configure("info")
     try:
         store: RawStore = spark_batch.raw_store()
         if options.since or options.until:

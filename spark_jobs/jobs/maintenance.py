@@ -9,6 +9,7 @@ import sys
 from dataclasses import asdict
 from datetime import timedelta
 
+from simulator import log
 from simulator.errors import VqeError
 from spark_jobs import spark_maintenance
 from spark_jobs.spark_session import create_views, spark_session
@@ -24,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--target-mib", type=int, default=256, help="size that data files are compacted to")
     parser.add_argument("--wait-seconds", type=float, default=600.0, help="how long to wait for another writer")
     options = parser.parse_args(arguments)
+    log.configure("info")
     try:
         spark = spark_session(Location.of("."), "vqe maintenance")
         report = spark_maintenance.maintain(

@@ -572,3 +572,17 @@ def test_arrow_types_survive_the_round_trip(data_dir: Path) -> None:
     with Warehouse.read(data_dir) as found:
         parameters = found.scan(by_name("vqe_iterations"), ["parameters"]).schema.field("parameters").type
     assert parameters.value_type == pa.float64()
+
+
+def test_a_batch_s_log_lines_carry_its_id(tmp_path, capsys):
+    from simulator import log
+
+    write_runs(tmp_path, [Run(0)])
+    log.configure("info", "json")
+    try:
+        report = batch.build(tmp_path, now=NOW)
+    finally:
+        log.configure()
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["event"] for line in lines] == ["batch begins", "batch published"]
+    assert {line["batch_id"] for line in lines} == {report.batch_id}
