@@ -34,6 +34,7 @@ from spark_jobs import warehouse as commits
 from spark_jobs.batch import BatchReport, Ledger
 from spark_jobs.lock import WAIT_SECONDS
 from spark_jobs.raw import LocalStore, RawObject, RawStore, S3Store, Stored
+from spark_jobs.spark_session import fit_partitions
 from spark_jobs.tables import TABLES, Table
 from spark_jobs.warehouse import CATALOG_NAME, Warehouse
 
@@ -85,6 +86,7 @@ class SparkBatch(batch._Batch):
     # --- reading and staging ---
 
     def read(self, objects: Sequence[RawObject]) -> None:
+        fit_partitions(self.spark, sum(raw.size for raw in objects))
         by_uri = {self._uri(raw): raw for raw in objects}
         facts = self._examine(by_uri)
         try:

@@ -1,4 +1,4 @@
-"""`python -m spark_jobs.spark_session`: Spark's shells are called with the catalog's settings, and show no password."""
+"""Spark's sessions and shells: shuffles fit the batch; shells get the catalog's settings, and show no password."""
 
 import json
 import subprocess
@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from spark_jobs.spark_session import PARTITION_BYTES, fit_partitions
 
 ENVIRONMENT = {
     "VQE_CATALOG_URI": "postgresql+psycopg2://vqe:pass%5Cword@db:5432/lake",
@@ -74,3 +76,38 @@ def test_another_word_is_refused_with_the_usage(arguments: list[str]) -> None:
     )
     assert done.returncode == 1
     assert "sql|notebook" in done.stderr
+
+
+class Session:
+    """What `fit_partitions` needs of a session: its settings, its context's settings, and cores."""
+
+    def __init__(self, cores: int, **given: str) -> None:
+        self.defaultParallelism = cores
+        self.given = {"spark.sql." + name.replace("_", "."): value for name, value in given.items()}
+        self.told: dict[str, str] = {}
+        self.sparkContext = self.conf = self
+
+    def getConf(self) -> "Session":
+        return self
+
+    def contains(self, name: str) -> bool:
+        return name in self.given
+
+    def set(self, name: str, value: str) -> None:
+        self.told[name] = value
+
+
+@pytest.mark.parametrize(
+    ("cores", "size", "partitions"),
+    [(2, 0, "4"), (2, 1000, "4"), (2, 10 * PARTITION_BYTES + 1, "11"), (32, 10 * PARTITION_BYTES, "64")],
+)
+def test_shuffles_have_two_partitions_a_core_or_what_the_batch_needs(cores: int, size: int, partitions: str) -> None:
+    session = Session(cores)
+    fit_partitions(session, size)
+    assert session.told == {"spark.sql.shuffle.partitions": partitions}
+
+
+def test_a_setting_of_the_partitions_wins() -> None:
+    session = Session(2, shuffle_partitions="200")
+    fit_partitions(session, 1)
+    assert session.told == {}
