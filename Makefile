@@ -81,11 +81,12 @@ test-monitoring: $(VENV)/.installed-dev ## Run promtool's tests, then hold every
 	@$(PY) -m tests.services.lake fetch spark
 	@$(PY) -m pytest tests/integration/test_monitoring.py -q --durations=5
 
-soak: $(VENV)/.installed-dev ## Ten rounds of every fault, and a Spark driver killed after each of its commits
+soak: $(VENV)/.installed-dev ## Ten rounds of every fault, here and in the containers, Grafana included
 	@$(PY) -m tests.services fetch
 	@$(PY) -m tests.services.lake fetch
 	@for round in 1 2 3 4 5 6 7 8 9 10; do $(PY) -m pytest $(STREAMING_TESTS) -q -x || exit 1; done
 	@VQE_ALL_KILLS=1 $(PY) -m pytest tests/integration/test_spark_tables.py -q -x -k killed
+	@VQE_E2E_ROUNDS=10 GRAFANA_IMAGE=$${GRAFANA_IMAGE:-grafana/grafana:12.2.1} $(PY) -m pytest tests/e2e -q -x
 
 lint: $(VENV)/.installed-dev ## Check style and types
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy

@@ -5,6 +5,7 @@ The tests build on each other: each is a step of one journey on one stack.
 
 import io
 import json
+import os
 import time
 from collections import Counter
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import fastavro
 import pytest
 
-from .stack import ROOT, Stack, eventually
+from .stack import ROOT, Stack, call, eventually
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -39,6 +40,7 @@ ONLY_SOMETIMES = {
     ),
 }
 """Metrics that the journey need not show."""
+ROUNDS = int(os.environ.get("VQE_E2E_ROUNDS", "1"))
 
 
 @pytest.fixture(scope="module")
@@ -179,9 +181,10 @@ def test_a_sweep_over_three_workers_outlives_the_crash_of_every_part(stack, runs
     )
     try:
         stack.compose("run", "--rm", "-T", "simulator", "sweep", sweep, "--submit")
-        for service in KILLED:
-            stack.crash(service)
-        stack.up()
+        for _ in range(ROUNDS):
+            for service in KILLED:
+                stack.crash(service)
+            stack.up()
 
         def completed() -> dict[str, list[str]]:
             found: dict[str, list[str]] = {}
@@ -233,6 +236,26 @@ def test_every_panel_and_rule_has_its_data(stack, tmp_path):
     known = set(stack.get("PROMETHEUS_PORT", "/api/v1/label/__name__/values")["data"])
     missing = set().union(*asked().values()) - known - ONLY_SOMETIMES
     assert not missing, f"asked for and never seen: {sorted(missing)}"
+
+
+def test_grafana_serves_the_dashboards(stack):
+    """Where its server is part of the stack: provisioned data source and six dashboards, none with an error."""
+    if "grafana" in stack.scales:
+        assert not stack.containers("grafana")
+        return
+    import base64
+
+    login = base64.b64encode(f"admin:{stack.secret('grafana_password')}".encode()).decode()
+    found = call("GET", stack.url("GRAFANA_PORT", "/api/search?type=dash-db"), Authorization=f"Basic {login}")
+    assert len(found) == 6
+    (source,) = call("GET", stack.url("GRAFANA_PORT", "/api/datasources"), Authorization=f"Basic {login}")
+    query = {
+        "queries": [{"refId": "A", "datasource": {"uid": source["uid"]}, "expr": "up", "instant": True}],
+        "from": "now-5m",
+        "to": "now",
+    }
+    answer = call("POST", stack.url("GRAFANA_PORT", "/api/ds/query"), query, Authorization=f"Basic {login}")
+    assert answer["results"]["A"]["frames"], answer
 
 
 def test_alerts_reach_somebody(stack, receiver):
