@@ -17,6 +17,7 @@ import os
 import secrets
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 ROOT = Path(os.environ.get("SECRETS_ROOT", "/secrets"))
 OWN = Path("/own-secrets")
@@ -25,6 +26,10 @@ POSTGRES = "postgres:5432"
 
 class Missing(Exception):
     """A volume of secrets is not mounted."""
+
+
+class Refused(Exception):
+    """A secret of one's own that services could not read."""
 
 
 def value(name: str, draw: str | None = None) -> str:
@@ -38,7 +43,13 @@ def value(name: str, draw: str | None = None) -> str:
     elif kept.is_file():
         return kept.read_text()
     else:
-        found = draw if draw is not None else secrets.token_urlsafe(24)
+        found = (
+            draw if draw is not None else secrets.token_hex(24)
+        )  # letters and digits only: it stands in URLs, YAML and JAAS
+    if len(found) < 8 or any(c.isspace() or c in "\"'\\$" for c in found):
+        raise Refused(
+            f"{name}: at least 8 characters, without spaces, quotes, backslashes and dollar signs (these files are read by shells)"
+        )
     write(kept, found)
     return found
 
@@ -59,7 +70,7 @@ def make() -> None:
     grafana, admin = value("grafana_password"), value("airflow_password")
     ca, broker = certificates()
     s3 = {"AWS_ACCESS_KEY_ID": s3_key, "AWS_SECRET_ACCESS_KEY": s3_secret}
-    tables = {"VQE_CATALOG_URI": f"postgresql+psycopg2://vqe:{catalog}@{POSTGRES}/vqe"}
+    tables = {"VQE_CATALOG_URI": f"postgresql+psycopg2://vqe:{quote(catalog, safe='')}@{POSTGRES}/vqe"}
     kafka = {"VQE_KAFKA_PASSWORD": value("kafka_password"), "ca.pem": ca}
     files = {
         "postgres": {
@@ -78,7 +89,7 @@ def make() -> None:
         "lake": s3 | kafka | tables,
         "airflow": {
             **(s3 | kafka | tables),
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://airflow:{airflow_db}@{POSTGRES}/airflow",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://airflow:{quote(airflow_db, safe='')}@{POSTGRES}/airflow",
             "AIRFLOW__CORE__FERNET_KEY": value("airflow_fernet_key", base64.urlsafe_b64encode(os.urandom(32)).decode()),
             "AIRFLOW__API_AUTH__JWT_SECRET": value("airflow_jwt_secret"),
             "AIRFLOW__API__SECRET_KEY": value("airflow_secret_key"),
@@ -213,7 +224,7 @@ def show_environment() -> None:
     lines = {
         "VQE_KAFKA_BOOTSTRAP_SERVERS": port("KAFKA_PORT", 29092),
         "VQE_REGISTRY_URL": f"http://{port('REGISTRY_PORT', 8081)}/apis/ccompat/v7",
-        "VQE_CATALOG_URI": f"postgresql+psycopg2://vqe:{read['catalog_db_password']}@{port('POSTGRES_PORT', 5432)}/vqe",
+        "VQE_CATALOG_URI": f"postgresql+psycopg2://vqe:{quote(read['catalog_db_password'], safe='')}@{port('POSTGRES_PORT', 5432)}/vqe",
         "VQE_WAREHOUSE": "s3://local-vqe-results/warehouse",
         "VQE_RAW_STORE": "s3://local-vqe-results",
         "AWS_ENDPOINT_URL": f"http://{port('MINIO_PORT', 9000)}",
@@ -238,6 +249,9 @@ def main() -> int:
         return 2
     try:
         commands[command]()
+    except Refused as error:
+        print(f"init: {error}", file=sys.stderr)
+        return 2
     except (OSError, Missing) as error:
         print(f"init: {error}", file=sys.stderr)
         return 1
