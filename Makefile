@@ -2,6 +2,7 @@
 # make test   every test that needs no service
 # make lint   ruff and mypy
 # make test-services   real Kafka, registry, Connect and S3 as local processes; needs Java 17, Maven and Go
+# make test-e2e   the journey through the containers; needs Docker with compose
 # make test-lake   Spark, Postgres, S3 and Airflow as local processes; needs the same
 .DEFAULT_GOAL := help
 .PHONY: help up up-core up-gpu up-tls down credentials backup restore test-e2e demo test test-services test-lake test-monitoring soak lint format bench clean
@@ -53,6 +54,7 @@ restore: ## Bring BACKUP (./backup) into a stack without data
 	@COMPOSE="$(COMPOSE)" sh docker/backup restore $(or $(BACKUP),backup)
 
 test-e2e: $(VENV)/.installed-dev ## The journey through the containers; needs Docker with compose
+	@$(COMPOSE) build --quiet
 	@$(PY) -m pytest tests/e2e -q --durations=20 -x
 
 demo: $(VENV)/.installed ## Run four molecules, build the tables, query them, write a report
