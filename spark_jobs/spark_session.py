@@ -69,6 +69,12 @@ def defaults() -> dict[str, str]:
         "spark.sql.autoBroadcastJoinThreshold": "32m",
         "spark.ui.showConsoleProgress": "false",
         "spark.serializer": "org.apache.spark.serializer.KryoSerializer",
+        # who waits for the warehouse lock, or for its user, gives its cores back: else the lock's holder may wait for them
+        "spark.dynamicAllocation.enabled": "true",
+        "spark.dynamicAllocation.shuffleTracking.enabled": "true",
+        "spark.dynamicAllocation.shuffleTracking.timeout": "30s",
+        "spark.dynamicAllocation.executorIdleTimeout": "15s",
+        "spark.dynamicAllocation.cachedExecutorIdleTimeout": "60s",
     }
 
 
