@@ -157,7 +157,7 @@ class Pusher:
 
     def _request(self, method: str, body: bytes | None) -> bool:
         try:
-            call_gateway(self.url, method, body)
+            call_neighbour(self.url, method, body)
         except Exception as error:  # whatever the network does: a run does not depend on being watched
             if not self._away:
                 self._away = True
@@ -274,8 +274,8 @@ def group_url(gateway: str, instance: str) -> str:
     return f"{gateway}/metrics/job/{JOB}/instance/{quote(instance, safe='')}"
 
 
-def call_gateway(url: str, method: str, body: bytes | None = None, seconds: float = REQUEST_SECONDS) -> bytes:
-    """One request, straight to the gateway: a neighbour, not behind a proxy.
+def call_neighbour(url: str, method: str, body: bytes | None = None, seconds: float = REQUEST_SECONDS) -> bytes:
+    """One request to a service nearby: never through a proxy.
 
     Raises:
         OSError: it does not answer, or refuses.

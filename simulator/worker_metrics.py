@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.log import get_logger
 from simulator.sinks.spool import undelivered
-from simulator.streaming.clients import make_admin
+from simulator.streaming.clients import AdminLender
 from simulator.streaming.lag import committed, offsets
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class WorkerMetrics:
 
         self._worker, self._group, self._settings = worker, group, worker.settings
         self._waiting: int | None = None
-        self._admin = make_admin(self._settings)
+        self._admin = AdminLender(self._settings)
         self._server = serve(self._settings.metrics_port, self._settings.metrics_address, self.collect)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._sample, name="metrics", daemon=True)
@@ -87,7 +87,7 @@ class WorkerMetrics:
                 self._waiting = self._jobs_waiting()
                 told = False
             except Exception as error:  # Kafka away, or the consumer being closed: the other metrics go on
-                self._waiting, self._admin = None, make_admin(self._settings)
+                self._waiting = None
                 if not told and not self._closing.is_set():
                     get_logger().info("jobs waiting are not known", reason=f"{type(error).__name__}: {error}")
                     told = True
@@ -96,8 +96,9 @@ class WorkerMetrics:
 
     def _jobs_waiting(self) -> int:
         mine = [(tp.topic, tp.partition) for tp in self._worker.assignment()]
-        ends, firsts = offsets(self._admin, mine), offsets(self._admin, mine, earliest=True)
-        known = committed(self._admin, self._group)
+        with self._admin.lend() as admin:
+            ends, firsts = offsets(admin, mine), offsets(admin, mine, earliest=True)
+            known = committed(admin, self._group)
         behind = sum(max(0, ends[key] - max(known.get(key, 0), firsts[key])) for key in mine)
         return max(0, behind - (self._worker.job_began is not None))
 

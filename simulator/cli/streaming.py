@@ -1,9 +1,12 @@
 """`vqe schemas`, `vqe topics`, `vqe replay`, `vqe worker` and `vqe exporter`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from simulator.settings import Settings
 
 schemas_app = typer.Typer(no_args_is_help=True)
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the spool.", show_default="./vqe-data")]
@@ -110,13 +113,7 @@ def worker(
     ] = None,
 ) -> int:
     """Take jobs from Kafka and run them; SIGTERM gives the running one back."""
-    from simulator import log
-    from simulator.settings import load_settings
-    from simulator.streaming.clients import require_kafka
-
-    settings = load_settings(data_dir=data_dir, sink="kafka")
-    log.configure("info" if settings.log_level == "warning" else settings.log_level, settings.log_format)
-    require_kafka()
+    settings = _service_settings(data_dir=data_dir, sink="kafka")
     from simulator.errors import InputError
     from simulator.worker import Worker
 
@@ -141,13 +138,19 @@ def exporter(
     once: Annotated[bool, typer.Option("--once", help="Print the metrics and end; 1 where a source is away.")] = False,
 ) -> int:
     """Serve what topics, consumer groups, Connect and tables say as metrics for Prometheus."""
+    settings = _service_settings(data_dir=data_dir)
+    from simulator.exporter.serve import run_exporter
+
+    return run_exporter(settings, once=once)
+
+
+def _service_settings(**given: Any) -> "Settings":
+    """Settings of a process that stays; it tells what it does unless it was told to say less."""
     from simulator import log
     from simulator.settings import load_settings
     from simulator.streaming.clients import require_kafka
 
-    settings = load_settings(data_dir=data_dir)
+    settings = load_settings(**given)
     log.configure("info" if settings.log_level == "warning" else settings.log_level, settings.log_format)
     require_kafka()
-    from simulator.exporter.serve import run_exporter
-
-    return run_exporter(settings, once=once)
+    return settings

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 CHECKS = ("missing_records", "run_without_result", "key_with_other_values")
 RECENT = timedelta(hours=24)
-_TAG = "batch_"
 
 
 class CatalogSource:
@@ -122,6 +121,7 @@ class CatalogSource:
         import pyarrow.compute as pc
 
         from spark_jobs import tables as declared
+        from spark_jobs.warehouse import TAG_PREFIX
 
         table = declared.by_name(declared.LEDGER, warehouse.tables)
         found = warehouse.load(table)
@@ -142,7 +142,7 @@ class CatalogSource:
         if newest is not None:
             ledger["newest_event"] = newest.timestamp()
         ledger["newest_result"] = 0.0 if newest_result is None else newest_result.timestamp()
-        last = rows.filter(pc.equal(rows["batch_id"], published[-1].removeprefix(_TAG)))
+        last = rows.filter(pc.equal(rows["batch_id"], published[-1].removeprefix(TAG_PREFIX)))
         if last.num_rows:
             committed = _commit_time(found, published[-1], snapshot)
             began = pc.min(last["processed_at"]).as_py().timestamp()

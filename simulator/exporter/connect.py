@@ -1,11 +1,11 @@
 """Kafka Connect's REST interface: the state of connectors and tasks, and whether it answers at all."""
 
 import json
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from simulator.metrics import call_neighbour
 from simulator.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ class ConnectSource:
 
     def look(self) -> None:
         """Ask for the status of all connectors."""
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"{self._url}/connectors?expand=status", timeout=_SECONDS) as response:
-            answer = json.load(response)
+        answer = json.loads(call_neighbour(f"{self._url}/connectors?expand=status", "GET", seconds=_SECONDS))
         self._status = {name: answer[name]["status"] for name in sorted(answer)[:MAX_CONNECTORS]}
 
     def families(self, up: bool) -> "Iterator[Metric]":

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from simulator.metrics import JOB, REMOVE_SECONDS, call_gateway, group_url
+from simulator.metrics import JOB, REMOVE_SECONDS, call_neighbour, group_url
 from simulator.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class GatewaySource:
 
     def look(self) -> None:
         """List the groups and remove the old ones."""
-        groups = json.loads(call_gateway(f"{self._gateway}/api/v1/metrics", "GET"))["data"]
+        groups = json.loads(call_neighbour(f"{self._gateway}/api/v1/metrics", "GET"))["data"]
         kept = 0
         for group in groups:
             labels = group["labels"]
@@ -33,7 +33,7 @@ class GatewaySource:
                 continue
             pushed = float(group["push_time_seconds"]["metrics"][0]["value"])
             if time.time() - pushed > REMOVE_SECONDS:
-                call_gateway(group_url(self._gateway, labels["instance"]), "DELETE")
+                call_neighbour(group_url(self._gateway, labels["instance"]), "DELETE")
                 self._removed += 1
             else:
                 kept += 1

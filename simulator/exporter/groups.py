@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from simulator.schemas import SUNK_TOPICS
 from simulator.settings import Settings
-from simulator.streaming.clients import make_admin
+from simulator.streaming.clients import AdminLender
 from simulator.streaming.lag import ADMIN_SECONDS, GroupProgress, Partition, committed, groups, offsets, progress
 
 if TYPE_CHECKING:
@@ -24,8 +24,7 @@ class GroupSource:
 
     def __init__(self, settings: Settings) -> None:
         self.interval = settings.exporter_interval
-        self._settings = settings
-        self._admin: AdminClient | None = None
+        self._admin = AdminLender(settings)
         self._sink = f"connect-{settings.connector}"
         self._records: dict[str, tuple[int, int]] = {}  # topic -> ever written, kept
         self._progress: list[GroupProgress] = []
@@ -33,11 +32,8 @@ class GroupSource:
 
     def look(self) -> None:
         """Look at offsets and groups."""
-        # A client that has met an outage is not asked again: one that knows a leader's epoch from before a restart of the
-        # broker asks in vain for minutes.
-        admin, self._admin = self._admin or make_admin(self._settings), None
-        self._look(admin)
-        self._admin = admin
+        with self._admin.lend() as admin:
+            self._look(admin)
 
     def _look(self, admin: "AdminClient") -> None:
         metadata = admin.list_topics(timeout=ADMIN_SECONDS)

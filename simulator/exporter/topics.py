@@ -10,7 +10,7 @@ from simulator.exporter.runs import RunBook
 from simulator.log import get_logger
 from simulator.settings import Settings
 from simulator.sinks.spool import first_string
-from simulator.streaming.clients import ServiceError, make_admin, make_consumer
+from simulator.streaming.clients import AdminLender, ServiceError, make_consumer
 from simulator.streaming.lag import ADMIN_SECONDS, Partition, offsets
 from simulator.streaming.results import Decoder
 
@@ -37,7 +37,7 @@ class TopicSource:
         self.interval = settings.exporter_interval
         self._settings, self._book, self._lock = settings, book, lock
         self._decode = Decoder(settings)
-        self._admin: AdminClient | None = None
+        self._admin = AdminLender(settings)
         self._consumer = make_consumer(settings, "vqe-exporter", **{"fetch.wait.max.ms": 100})
         self._positions: dict[Partition, int] = {}
         self._pending: deque[Any] = deque()
@@ -47,13 +47,10 @@ class TopicSource:
         """Read to the present end of the topics."""
         from confluent_kafka import KafkaException
 
-        admin, self._admin = (
-            self._admin or make_admin(self._settings),
-            None,
-        )  # a new one after an outage, see GroupSource
         try:
-            self._assign_new(admin)
-            ends = offsets(admin, sorted(self._positions))
+            with self._admin.lend() as admin:
+                self._assign_new(admin)
+                ends = offsets(admin, sorted(self._positions))
             heard = time.monotonic()
             self._take_pending()
             while any(self._positions[key] < end for key, end in ends.items()):
@@ -66,7 +63,7 @@ class TopicSource:
                 self._take_pending()
         except KafkaException as error:
             raise ServiceError(f"Kafka at {self._settings.kafka_bootstrap_servers}: {error.args[0].str()}") from None
-        self._read_all, self._admin = True, admin
+        self._read_all = True
 
     def families(self, up: bool) -> "Iterator[Metric]":
         """The runs, once everything was read: counters that still grow from 0 would look like new runs."""

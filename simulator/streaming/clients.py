@@ -1,5 +1,7 @@
 """Kafka and registry clients from the settings. Every option is really used; secrets are never logged."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from simulator.errors import InputError, VqeError
@@ -111,6 +113,24 @@ def make_admin(settings: Settings) -> "AdminClient":
     from confluent_kafka.admin import AdminClient
 
     return AdminClient(kafka_config(settings))
+
+
+class AdminLender:
+    """Lends one admin client again and again, and a new one after a use that raised.
+
+    A client that knows a leader's epoch from before a restart of the broker asks in vain for minutes.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client: AdminClient | None = None
+
+    @contextlib.contextmanager
+    def lend(self) -> "Iterator[AdminClient]":
+        """The client, for one piece of work."""
+        client, self._client = self._client or make_admin(self._settings), None
+        yield client
+        self._client = client
 
 
 def make_registry(settings: Settings) -> "SchemaRegistryClient":

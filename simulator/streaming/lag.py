@@ -21,8 +21,10 @@ class GroupProgress:
     committed: int  # sum of committed offsets
 
 
-def offsets(admin: "AdminClient", partitions: "list[Partition]", *, earliest: bool = False) -> dict[Partition, int]:
-    """First or end offsets.
+def offsets(
+    admin: "AdminClient", partitions: list[Partition], *, earliest: bool = False, seconds: float = ADMIN_SECONDS
+) -> dict[Partition, int]:
+    """First or end offsets, waiting `seconds` at most.
 
     Raises:
         KafkaException, TimeoutError: Kafka does not answer.
@@ -33,8 +35,8 @@ def offsets(admin: "AdminClient", partitions: "list[Partition]", *, earliest: bo
     if not partitions:
         return {}
     which = OffsetSpec.earliest() if earliest else OffsetSpec.latest()
-    futures = admin.list_offsets({TopicPartition(t, p): which for t, p in partitions}, request_timeout=ADMIN_SECONDS)
-    return {(tp.topic, tp.partition): future.result(timeout=ADMIN_SECONDS).offset for tp, future in futures.items()}
+    futures = admin.list_offsets({TopicPartition(t, p): which for t, p in partitions}, request_timeout=seconds)
+    return {(tp.topic, tp.partition): future.result(timeout=seconds).offset for tp, future in futures.items()}
 
 
 def groups(admin: "AdminClient") -> list[str]:

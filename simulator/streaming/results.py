@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from simulator.settings import Settings
-from simulator.streaming.clients import ServiceError, make_admin, make_consumer, make_registry
+from simulator.streaming.clients import AdminLender, ServiceError, make_consumer, make_registry
+from simulator.streaming.lag import offsets
 from simulator.streaming.registry import schema_id_of
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer
+    from confluent_kafka.admin import AdminClient
 
 _SECONDS = 15.0
 
@@ -82,7 +84,7 @@ class OutcomeReader:
         self.outcomes = Outcomes()
         self._settings, self._decode = settings, Decoder(settings)
         self._consumer: Consumer = make_consumer(settings, "vqe-outcomes", **{"fetch.wait.max.ms": 100})
-        self._admin = make_admin(settings)
+        self._admin = AdminLender(settings)
         self._assigned: set[tuple[str, int]] = set()
         self._positions: dict[tuple[str, int], int] = {}
 
@@ -93,11 +95,11 @@ class OutcomeReader:
             ServiceError: Kafka or the registry does not answer.
         """
         from confluent_kafka import KafkaException
-        from confluent_kafka.admin import OffsetSpec
 
         try:
-            self._assign_new()
-            ends = self._offsets(sorted(self._assigned), OffsetSpec.latest())
+            with self._admin.lend() as admin:  # the consumer's own connection is busy with a waiting fetch
+                self._assign_new(admin)
+                ends = offsets(admin, sorted(self._assigned), seconds=_SECONDS)
             heard = time.monotonic()
             while any(self._position(*key) < end for key, end in ends.items()):
                 messages = self._consumer.consume(1_000, timeout=0.2)  # waits for a full thousand, so not for long
@@ -108,8 +110,6 @@ class OutcomeReader:
                 for message in messages:
                     self._take(message)
         except KafkaException as error:
-            # A client that knows a leader's epoch from before a restart of the broker would ask in vain for minutes.
-            self._admin = make_admin(self._settings)
             raise ServiceError(f"Kafka at {self._settings.kafka_bootstrap_servers}: {error.args[0].str()}") from None
         return self.outcomes
 
@@ -120,11 +120,10 @@ class OutcomeReader:
     def _position(self, topic: str, partition: int) -> int:
         return self._positions.get((topic, partition), 0)
 
-    def _assign_new(self) -> None:
+    def _assign_new(self, admin: "AdminClient") -> None:
         from confluent_kafka import OFFSET_BEGINNING, TopicPartition
-        from confluent_kafka.admin import OffsetSpec
 
-        metadata = self._admin.list_topics(timeout=_SECONDS)
+        metadata = admin.list_topics(timeout=_SECONDS)
         found = {
             (name, partition)
             for name, topic in metadata.topics.items()
@@ -133,20 +132,9 @@ class OutcomeReader:
         }
         new = sorted(found - self._assigned)
         if new:
-            self._positions |= self._offsets(new, OffsetSpec.earliest())
+            self._positions |= offsets(admin, new, earliest=True, seconds=_SECONDS)
             self._consumer.incremental_assign([TopicPartition(t, p, OFFSET_BEGINNING) for t, p in new])
             self._assigned |= set(new)
-
-    def _offsets(self, partitions: list[tuple[str, int]], which: Any) -> dict[tuple[str, int], int]:
-        """Offsets through the admin client: the consumer's own connection is busy with a waiting fetch."""
-        from confluent_kafka import TopicPartition
-
-        if not partitions:
-            return {}
-        futures = self._admin.list_offsets(
-            {TopicPartition(t, p): which for t, p in partitions}, request_timeout=_SECONDS
-        )
-        return {(key.topic, key.partition): future.result(timeout=_SECONDS).offset for key, future in futures.items()}
 
     def _take(self, message: Any) -> None:
         from simulator.log import get_logger

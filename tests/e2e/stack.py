@@ -1,20 +1,18 @@
 """The compose stack as its users meet it, in a project of its own with ports of its own."""
 
-import contextlib
 import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.services.probes import eventually
+from tests.services.stack import _free_ports
 
 ROOT = Path(__file__).parents[2]
 PORTS = (
@@ -36,7 +34,7 @@ class Stack:
     def __init__(self, *overlays: str, grafana: bool = False, keep: Path | None = None, **environment: str) -> None:
         self.project = f"vqe-e2e-{secrets.token_hex(3)}"
         self.files = ["docker-compose.yml", *overlays]
-        self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+        self.ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
         if keep is not None and keep.is_file():
             self.project, self.ports = json.loads(keep.read_text())
         elif keep is not None:
@@ -138,14 +136,23 @@ class Stack:
             ).stdout.strip()  # fmt: skip
         return self._secrets[name]
 
-    def vqe(self, *arguments: str, timeout: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
+    def vqe(
+        self, *arguments: str, check: bool = True, timeout: float = 600, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """The `vqe` command on the host, against the stack."""
         done = subprocess.run(
             [sys.executable, "-m", "simulator.cli.main", *arguments],
             env={**self.host_environment(), **environment}, capture_output=True, text=True, timeout=timeout,
         )  # fmt: skip
-        assert done.returncode == 0, f"vqe {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert not check or done.returncode == 0, (
+            f"vqe {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
         return done
+
+    def sql(self, question: str) -> list[dict[str, Any]]:
+        """Rows that `vqe sql` gives on the host."""
+        rows: list[dict[str, Any]] = json.loads(self.vqe("sql", question, "--format", "json").stdout)
+        return rows
 
     def run(self, *arguments: str) -> list[dict[str, Any]]:
         """`docker compose run --rm simulator run ... --json`: one object a run."""
@@ -171,7 +178,9 @@ class Stack:
         eventually(lambda: self.airflow("GET", dag), 180)
         run = self.airflow("POST", f"{dag}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"]
         run = urllib.parse.quote(run)
-        eventually(lambda: self.airflow("GET", f"{dag}/dagRuns/{run}")["state"] in ("success", "failed"), limit, 5)
+        eventually(
+            lambda: self.airflow("GET", f"{dag}/dagRuns/{run}")["state"] in ("success", "failed"), limit, pause=5
+        )
         return self.airflow("GET", f"{dag}/dagRuns/{run}")["state"]
 
     def down(self, *, data: bool) -> None:
@@ -187,25 +196,3 @@ def call(method: str, url: str, body: Any = None, **headers: str) -> Any:
     )
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
         return json.load(answer)
-
-
-def eventually(condition: Callable[[], Any], seconds: float, pause: float = 1.0) -> Any:
-    """Wait until the condition holds; its last error is this one's cause."""
-    deadline, failure = time.monotonic() + seconds, None
-    while time.monotonic() < deadline:
-        try:
-            if found := condition():
-                return found
-            failure = None
-        except (OSError, AssertionError, KeyError, IndexError) as error:
-            failure = error
-        time.sleep(pause)
-    raise AssertionError(f"not within {seconds:g} s: {failure or 'the condition does not hold'}") from failure
-
-
-def free_ports(n: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(n)]
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]

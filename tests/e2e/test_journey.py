@@ -3,9 +3,12 @@
 The tests build on each other: each is a step of one journey on one stack.
 """
 
+import base64
 import io
 import json
 import os
+import subprocess
+import sys
 import time
 from collections import Counter
 from typing import Any
@@ -13,7 +16,9 @@ from typing import Any
 import fastavro
 import pytest
 
-from .stack import ROOT, Stack, call, eventually
+from tests.services.probes import eventually
+
+from .stack import ROOT, Stack, call
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -89,8 +94,6 @@ def test_the_platform_comes_up_green_twice(stack):
 
 
 def test_no_container_is_root_and_no_port_is_open_to_others(stack):
-    import subprocess
-
     for container in stack.containers():
         if container["State"] != "running":
             continue
@@ -127,7 +130,7 @@ def test_a_run_on_the_host_goes_through_the_host_listener(stack, runs, tmp_path)
 
 
 def test_every_event_is_in_the_bucket_once(stack, runs):
-    eventually(lambda: whole_in_bucket(stack, set(runs)), 120, 3)
+    eventually(lambda: whole_in_bucket(stack, set(runs)), 120, pause=3)
 
 
 def test_a_batch_by_airflow_and_spark_succeeds(stack):
@@ -139,7 +142,7 @@ def test_spark_sql_and_vqe_sql_give_the_same_right_answers(stack, runs):
     question = f"select formula, count(*) n, min(energy) e from vqe_results where run_id in ({ids}) group by formula order by formula"
     told = [line.split("\t") for line in stack.spark_sql(question).splitlines() if line.count("\t") == 2]
     spark = {formula: (int(n), float(e)) for formula, n, e in told}
-    host = {r["formula"]: (r["n"], r["e"]) for r in json.loads(stack.vqe("sql", question, "--format", "json").stdout)}
+    host = {r["formula"]: (r["n"], r["e"]) for r in stack.sql(question)}
     assert spark.keys() == host.keys() == FCI.keys()
     for formula, (n, energy) in spark.items():
         assert host[formula][0] == n
@@ -152,7 +155,7 @@ def test_spark_sql_and_vqe_sql_give_the_same_right_answers(stack, runs):
     rows = dict(line.split("\t") for line in stack.spark_sql(union).splitlines() if line.count("\t") == 1)
     assert rows.keys() == set(tables)
     assert all(int(n) > 0 for n in rows.values()), rows
-    same = {r["t"]: r["n"] for r in json.loads(stack.vqe("sql", union, "--format", "json").stdout)}
+    same = {r["t"]: r["n"] for r in stack.sql(union)}
     assert same == {t: int(n) for t, n in rows.items()}
     assert int(rows["vqe_iterations"]) >= sum(r["iterations"] for r in runs.values())
 
@@ -164,10 +167,10 @@ def test_prometheus_has_every_target_and_the_runs(stack, runs):
         assert not down, f"down: {down}"
         return len(jobs) >= 10
 
-    eventually(up, 180, 3)
+    eventually(up, 180, pause=3)
     count = 'sum(vqe_runs_total{status="completed"})'
-    eventually(lambda: int(float(stack.prometheus(count)[0]["value"][1])) >= len(runs), 120, 3)
-    eventually(lambda: stack.prometheus("vqe_connect_sink_objects_total"), 60, 3)
+    eventually(lambda: int(float(stack.prometheus(count)[0]["value"][1])) >= len(runs), 120, pause=3)
+    eventually(lambda: stack.prometheus("vqe_connect_sink_objects_total"), 60, pause=3)
 
 
 def test_a_sweep_over_three_workers_outlives_the_crash_of_every_part(stack, runs):
@@ -194,25 +197,22 @@ def test_a_sweep_over_three_workers_outlives_the_crash_of_every_part(stack, runs
             assert len(found) == 12, f"{len(found)} of 12 completed"
             return found
 
-        found = eventually(completed, 600, 5)
+        found = eventually(completed, 600, pause=5)
     finally:
         path.unlink()
     assert {len(set(ids)) for ids in found.values()} == {1}, "a specification was run twice"
     run_ids = {run_id for ids in found.values() for run_id in ids}
-    eventually(lambda: whole_in_bucket(stack, run_ids), 120, 3)
+    eventually(lambda: whole_in_bucket(stack, run_ids), 120, pause=3)
     assert stack.batch() == "success"
     count = (
         "select count(*) n, count(distinct run_id) d from vqe_results where sweep_id = 'e2e' and status = 'completed'"
     )
-    assert json.loads(stack.vqe("sql", count, "--format", "json").stdout) == [{"n": 12, "d": 12}]
+    assert stack.sql(count) == [{"n": 12, "d": 12}]
     stack.vqe("tables", "verify")
 
 
 def test_every_panel_and_rule_has_its_data(stack, tmp_path):
     """Each panel of the six dashboards, drawn from the journey; each metric that a rule names is in Prometheus."""
-    import subprocess
-    import sys
-
     from tests.integration.test_monitoring import asked
 
     draw = [
@@ -229,7 +229,7 @@ def test_every_panel_and_rule_has_its_data(stack, tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
         return len(list(tmp_path.glob("*.png"))) == 6
 
-    eventually(drawn, 240, 10)
+    eventually(drawn, 240, pause=10)
     rules = stack.get("PROMETHEUS_PORT", "/api/v1/rules")["data"]["groups"]
     sick = [r["name"] for group in rules for r in group["rules"] if r["health"] not in ("ok", "unknown")]
     assert not sick
@@ -243,8 +243,6 @@ def test_grafana_serves_the_dashboards(stack):
     if "grafana" in stack.scales:
         assert not stack.containers("grafana")
         return
-    import base64
-
     login = base64.b64encode(f"admin:{stack.secret('grafana_password')}".encode()).decode()
     found = call("GET", stack.url("GRAFANA_PORT", "/api/search?type=dash-db"), Authorization=f"Basic {login}")
     assert len(found) == 6
@@ -269,10 +267,10 @@ def test_alerts_reach_somebody(stack, receiver):
     finally:
         path.unlink()
     stack.run("h2")
-    eventually(lambda: {"VqeRunFailed", "VqeBatchLate"} <= receiver.fired(), 420, 3)
+    eventually(lambda: {"VqeRunFailed", "VqeBatchLate"} <= receiver.fired(), 420, pause=3)
     stack.compose("stop", "connect")
     try:
-        eventually(lambda: "VqeConnectorNotRunning" in receiver.fired(), 420, 3)
+        eventually(lambda: "VqeConnectorNotRunning" in receiver.fired(), 420, pause=3)
     finally:
         print("fired:", sorted(receiver.fired()))
         stack.up()
@@ -294,41 +292,31 @@ def test_the_same_stack_with_sasl_and_tls(stack, runs, tmp_path):
     out = stack.vqe("run", "h2o", "--sink", "kafka", "--data-dir", str(tmp_path / "data"), "--json", **secure).stdout
     done.append(json.loads(out))
     assert all(abs(run["error_mha"]) < 1.6 for run in done)
-    eventually(lambda: whole_in_bucket(stack, {run["run_id"] for run in done}), 180, 3)
+    eventually(lambda: whole_in_bucket(stack, {run["run_id"] for run in done}), 180, pause=3)
     assert not list((tmp_path / "data" / "spool").glob("*/*.avro")), "the spool was not delivered"
     assert stack.batch() == "success"
     ids = ", ".join(f"'{run['run_id']}'" for run in done)
-    (count,) = json.loads(
-        stack.vqe("sql", f"select count(*) n from vqe_results where run_id in ({ids})", "--format", "json").stdout
-    )
+    (count,) = stack.sql(f"select count(*) n from vqe_results where run_id in ({ids})")
     assert count["n"] == 3
-    import subprocess
-    import sys
-
-    plain = subprocess.run(
-        [sys.executable, "-m", "simulator.cli.main", "topics"],
-        env=stack.host_environment(), capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    plain = stack.vqe("topics", check=False, timeout=120)
     assert plain.returncode != 0, "Kafka takes clients without TLS"
 
 
 def test_after_down_and_up_all_data_are_still_there(stack, runs):
     question = "select run_id, energy from vqe_results order by run_id"
-    before = json.loads(stack.vqe("sql", question, "--format", "json").stdout)
+    before = stack.sql(question)
     objects = len(raw_records(stack, "vqe_result"))
     stack.down(data=False)
     stack.up()
-    assert json.loads(stack.vqe("sql", question, "--format", "json").stdout) == before
+    assert stack.sql(question) == before
     assert len(raw_records(stack, "vqe_result")) == objects
     (run,) = stack.run("h2")
-    eventually(lambda: whole_in_bucket(stack, {run["run_id"]}), 120, 3)
+    eventually(lambda: whole_in_bucket(stack, {run["run_id"]}), 120, pause=3)
 
 
 def test_a_backup_brings_everything_into_a_fresh_stack(stack, tmp_path):
-    import subprocess
-
     question = "select run_id, energy from vqe_results order by run_id"
-    before = json.loads(stack.vqe("sql", question, "--format", "json").stdout)
+    before = stack.sql(question)
     folder = str(tmp_path / "backup")
     began = time.monotonic()
     save = subprocess.run(
@@ -342,6 +330,6 @@ def test_a_backup_brings_everything_into_a_fresh_stack(stack, tmp_path):
     )
     assert restore.returncode == 0, restore.stderr
     stack.up()
-    assert json.loads(stack.vqe("sql", question, "--format", "json").stdout) == before
+    assert stack.sql(question) == before
     (run,) = stack.run("h2")
-    eventually(lambda: whole_in_bucket(stack, {run["run_id"]}), 180, 3)
+    eventually(lambda: whole_in_bucket(stack, {run["run_id"]}), 180, pause=3)

@@ -171,9 +171,8 @@ def test_a_replay_leaves_the_file_of_a_living_writer_alone(platform, stack):
     assert len(iterations) == len(set(iterations))
 
 
-def test_replaying_the_same_spool_again_adds_no_key(platform, tmp_path):
-    import shutil
-
+def spooled(platform):
+    """The settings of a spool with 500 iterations of a run that Kafka was away for."""
     from simulator.events import Iteration, new_id, now_micros
     from simulator.sinks.kafka import KafkaSink
 
@@ -183,6 +182,13 @@ def test_replaying_the_same_spool_again_adds_no_key(platform, tmp_path):
     for i in range(500):
         sink.emit(Iteration(run_id, now_micros(), i, -1.0, None, None, None, i, 0, 0.1, [0.1] * 4))
     sink.close()
+    return settings
+
+
+def test_replaying_the_same_spool_again_adds_no_key(platform, tmp_path):
+    import shutil
+
+    settings = spooled(platform)
     shutil.copytree(settings.spool_dir, tmp_path / "again")
     platform.vqe("replay")
     shutil.copytree(tmp_path / "again", settings.spool_dir, dirs_exist_ok=True)
@@ -192,16 +198,9 @@ def test_replaying_the_same_spool_again_adds_no_key(platform, tmp_path):
 
 
 def test_damage_inside_a_spool_file_costs_one_record_and_the_file_is_kept(platform):
-    from simulator.events import Iteration, new_id, now_micros
-    from simulator.sinks.kafka import KafkaSink
     from simulator.sinks.spool import SpoolReader
 
-    settings = platform.settings(kafka_bootstrap_servers="127.0.0.1:9", delivery_seconds=0.1)
-    sink = KafkaSink(settings)
-    run_id = new_id()
-    for i in range(500):
-        sink.emit(Iteration(run_id, now_micros(), i, -1.0, None, None, None, i, 0, 0.1, [0.1] * 4))
-    sink.close()
+    settings = spooled(platform)
     (path,) = settings.spool_dir.glob("vqe_iteration_v1/*.avro")
     reader = SpoolReader(path)
     end = list(reader.records())[99].end
