@@ -7,12 +7,13 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from simulator.errors import InputError
+from simulator.errors import InputError, StorageError
 from simulator.schemas import SUNK_TOPICS
 
 PREFIX = "raw/"
@@ -115,20 +116,38 @@ class S3Store:
                 yield from self._listed(prefix, after.get((topic, partition), ""))
 
     def read(self, path: str) -> bytes:
-        content: bytes = self.client.get_object(Bucket=self.bucket, Key=path)["Body"].read()
+        with self._told(path):
+            content: bytes = self.client.get_object(Bucket=self.bucket, Key=path)["Body"].read()
         return content
 
     def _folders(self, prefix: str) -> list[str]:
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/")
+        pages = self._pages(Prefix=prefix, Delimiter="/")
         return [common["Prefix"] for page in pages for common in page.get("CommonPrefixes", ())]
 
     def _listed(self, prefix: str, start_after: str) -> Iterator[RawObject]:
-        paginator = self.client.get_paginator("list_objects_v2")
-        for page in paginator.paginate(Bucket=self.bucket, Prefix=prefix, StartAfter=start_after):
+        for page in self._pages(Prefix=prefix, StartAfter=start_after):
             for entry in page.get("Contents", ()):
                 found = parse(entry["Key"], entry["Size"], entry["ETag"].strip('"'), entry["LastModified"])
                 if found is not None:
                     yield found
+
+    def _pages(self, **options: str) -> Iterator[Any]:
+        pages = iter(self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, **options))
+        while True:
+            with self._told(options["Prefix"]):
+                page = next(pages, None)
+            if page is None:
+                return
+            yield page
+
+    @contextmanager
+    def _told(self, path: str) -> Iterator[None]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield
+        except (BotoCoreError, ClientError) as e:
+            raise StorageError(f"cannot read s3://{self.bucket}/{path}: {e}") from e
 
 
 class Stored:
@@ -153,3 +172,15 @@ def store_of(root: str | Path) -> RawStore:
     if str(root).startswith("s3://"):
         return S3Store(str(root).removeprefix("s3://").strip("/"))
     return LocalStore(Path(root))
+
+
+def named_store(data_dir: str | Path | None = None) -> RawStore:
+    """The store that `VQE_RAW_STORE` names, a bucket or a folder with `raw/` in it; else the data dir's.
+
+    Raises:
+        InputError: there is neither.
+    """
+    named = os.environ.get("VQE_RAW_STORE") or data_dir
+    if not named:
+        raise InputError("VQE_RAW_STORE is not set: name the bucket of raw objects, e.g. s3://local-vqe-results")
+    return store_of(named)

@@ -12,7 +12,6 @@ range of run ids and no more, and an append never rewrites a file.
 Metadata (ledger, moves of main, tags) is pyiceberg's, from this process; rows are Spark's.
 """
 
-import os
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial, reduce
@@ -28,7 +27,7 @@ from pyspark.sql import functions as F
 from pyspark.storagelevel import StorageLevel
 
 import simulator
-from simulator.errors import InputError, StorageError
+from simulator.errors import StorageError
 from spark_jobs import arrow_builder, batch, quality, spark_builder
 from spark_jobs import warehouse as commits
 from spark_jobs.batch import BatchReport, Ledger
@@ -59,14 +58,6 @@ def build(
 ) -> BatchReport:
     """Brings the tables up to date with the raw objects: `batch.build`, and `batch.reconcile` with `whole`."""
     return batch._run(data_dir, store, tables, now, wait_seconds, whole, make=partial(SparkBatch, spark))
-
-
-def raw_store() -> RawStore:
-    """The raw objects that `VQE_RAW_STORE` names: s3://bucket, or a folder with raw/ in it."""
-    named = os.environ.get("VQE_RAW_STORE")
-    if not named:
-        raise InputError("VQE_RAW_STORE is not set: name the bucket of raw objects, e.g. s3://local-vqe-results")
-    return S3Store(named.removeprefix("s3://").strip("/")) if named.startswith("s3://") else LocalStore(Path(named))
 
 
 class SparkBatch(batch._Batch):

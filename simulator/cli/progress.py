@@ -155,7 +155,7 @@ def print_summary(results: list[Result], settings: "Settings", report: Any) -> N
             f"{rows:,} new rows in the tables of {settings.data_dir} ({report.seconds:.1f} s)", highlight=False
         )
         if report.rejected:
-            console.print(f"[red]{report.rejected} raw files could not be read; see vqe tables verify[/red]")
+            console.print(f"[red]{len(report.rejected)} raw files could not be read; see vqe tables verify[/red]")
 
 
 def _doubts(r: Result) -> list[str]:

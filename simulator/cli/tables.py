@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from spark_jobs.batch import BatchReport
+    from spark_jobs.raw import RawStore
 
 app = typer.Typer(help="Build, list, verify and maintain the tables.", no_args_is_help=True)
 
@@ -33,11 +34,10 @@ def init(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
 
 @app.command("build")
 def build(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: Json = False) -> None:
-    """Bring the tables up to date with raw/: load what is new."""
+    """Bring the tables up to date with raw/ (of VQE_RAW_STORE where it is set): load what is new."""
     from spark_jobs import batch
 
-    _require_raw(data_dir)
-    _show_batch(batch.build(data_dir), as_json)
+    _show_batch(batch.build(data_dir, store=_raw(data_dir)), as_json)
 
 
 @app.command("reconcile")
@@ -45,8 +45,7 @@ def reconcile(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: Json = False) -> No
     """Compare every raw file with the ledger: load what was missed, replaced or rejected before."""
     from spark_jobs import batch
 
-    _require_raw(data_dir)
-    _show_batch(batch.reconcile(data_dir), as_json)
+    _show_batch(batch.reconcile(data_dir, store=_raw(data_dir)), as_json)
 
 
 @app.command("list")
@@ -75,8 +74,9 @@ def list_(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: Json = False) -> None:
 def verify(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: Json = False) -> None:
     """Check that every row that was promised is there, once, and that every file can be read."""
     from spark_jobs import maintenance
+    from spark_jobs.raw import named_store
 
-    issues = maintenance.verify(data_dir)
+    issues = maintenance.verify(data_dir, store=named_store(data_dir))
     if as_json:
         _print_json(
             {
@@ -141,11 +141,14 @@ def _show_batch(report: "BatchReport", as_json: bool) -> None:
     console.print(f"{', '.join(told)}. Batch {report.batch_id}", highlight=False)
 
 
-def _require_raw(data_dir: Path) -> None:
+def _raw(data_dir: Path) -> "RawStore":
     from simulator.errors import InputError
+    from spark_jobs.raw import LocalStore, named_store
 
-    if not data_dir.is_dir():
-        raise InputError(f"no data dir {data_dir}: make a run first, or name one with --data-dir")
+    store = named_store(data_dir)
+    if isinstance(store, LocalStore) and not store.root.is_dir():
+        raise InputError(f"no data dir {store.root}: make a run first, or name one with --data-dir")
+    return store
 
 
 def _print_json(found: Any) -> None:

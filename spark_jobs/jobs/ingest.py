@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime
 from simulator import log
 from simulator.errors import VqeError
 from spark_jobs import spark_batch
-from spark_jobs.raw import RawStore, Stored
+from spark_jobs.raw import RawStore, Stored, named_store
 from spark_jobs.spark_session import create_views, spark_session
 from spark_jobs.warehouse import Location
 
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     log.configure("info")
     try:
-        store: RawStore = spark_batch.raw_store()
+        store: RawStore = named_store()
         if options.since or options.until:
             store = Stored(store, options.since, options.until)
         spark = spark_session(Location.of("."), "vqe ingest")

@@ -60,6 +60,7 @@ def job(name: str, options: dict[str, Any]) -> Any:
 
     from spark_jobs import spark_batch, spark_session
     from spark_jobs import warehouse as commits
+    from spark_jobs.raw import named_store
 
     if version := options.pop("release", None):
         from simulator import schemas
@@ -90,7 +91,7 @@ def job(name: str, options: dict[str, Any]) -> Any:
     if name in ("build", "reconcile"):
         if "now" in options:
             options["now"] = datetime.fromisoformat(options["now"])
-        store = Counting(spark_batch.raw_store())
+        store = Counting(named_store())
         report = spark_batch.build(spark, ".", store=store.store, whole=name == "reconcile", **options)
         return {
             **asdict(report),

@@ -83,3 +83,45 @@ def test_tables_built_from_a_bucket_are_those_built_from_a_folder(
     ):
         text = f"select {columns} from {table} order by 1, 2"
         assert query(elsewhere, text).rows == query(tmp_path, text).rows
+
+
+def test_commands_read_the_store_that_is_named_and_not_the_data_dirs(
+    tmp_path: Path,
+    bucket: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    from simulator.cli.main import _run
+
+    write_runs(tmp_path, [Run(0)])
+    _upload(bucket, tmp_path)
+    data_dir = tmp_path_factory.mktemp("other-runs")
+    write_runs(data_dir, [Run(1), Run(2)], 7)
+    monkeypatch.setenv("VQE_RAW_STORE", "s3://local-vqe-results")
+    monkeypatch.setenv("VQE_DATA_DIR", str(data_dir))
+    assert _run(("tables", "build")) == 0
+    assert "5 files loaded" in capsys.readouterr().out
+    assert _run(("tables", "verify")) == 0, capsys.readouterr().out
+    write_runs(tmp_path, [Run(3)], 1)
+    _upload(bucket, tmp_path)
+    capsys.readouterr()
+    assert _run(("tables", "verify")) == 1
+    assert capsys.readouterr().out.count("object_not_in_ledger") == 5
+    assert _run(("tables", "reconcile")) == 0
+    monkeypatch.delenv("VQE_RAW_STORE")
+    assert capsys.readouterr().out.count("5 files loaded") == 1
+    assert _run(("tables", "build")) == 0
+    assert "5 files loaded" in capsys.readouterr().out
+
+
+def test_a_bucket_that_cannot_be_read_is_one_line(
+    tmp_path: Path, bucket: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from simulator.cli.main import _run
+
+    monkeypatch.setenv("VQE_RAW_STORE", "s3://no-such-bucket")
+    assert _run(("tables", "build", "--data-dir", str(tmp_path))) == 1
+    told = capsys.readouterr().err.strip().splitlines()
+    assert len(told) == 1
+    assert "s3://no-such-bucket/raw/" in told[0]
