@@ -46,7 +46,7 @@ PROPERTIES = {
     "format-version": "2",
     "write.parquet.compression-codec": "zstd",
     "commit.manifest-merge.enabled": "true",
-    "commit.manifest.min-count-to-merge": "8",
+    "commit.manifest.min-count-to-merge": "4",
     "write.metadata.previous-versions-max": "5",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.wap.enabled": "true",  # a Spark batch is staged and audited before it is published; others see no difference
