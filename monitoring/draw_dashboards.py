@@ -19,6 +19,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -81,10 +82,15 @@ class Prometheus:
                 result.rows.append((row["metric"], [t for t, _ in kept], [v for _, v in kept]))
         return result
 
-    @staticmethod
-    def filled(expr: str) -> str:
-        """The expression with every variable at All."""
-        return re.sub(r"\$(molecule|ansatz|engine)\b", ".*", expr)
+    def filled(self, expr: str) -> str:
+        """The expression with every variable at All, and $process the one that has gone through most iterations."""
+        expr = re.sub(r"\$(molecule|ansatz|engine)\b", ".*", expr).replace("$__range", f"{self.seconds:.0f}s")
+        return expr.replace("$process", self._process) if "$process" in expr else expr
+
+    @cached_property
+    def _process(self) -> str:
+        seen = self.ask(f"max by (instance) (changes(vqe_run_iterations[{self.seconds:.0f}s]))", instant=True).rows
+        return max(seen, key=lambda row: row[2][-1])[0]["instance"] if seen else ""
 
 
 def draw(dashboard: dict[str, Any], prometheus: Prometheus, out: pathlib.Path) -> Drawn:
@@ -116,7 +122,7 @@ def draw(dashboard: dict[str, Any], prometheus: Prometheus, out: pathlib.Path) -
         empty_queries += [
             f"{panel['title']}: {t['expr']}" for t, has in zip(panel["targets"], found, strict=True) if not has
         ]
-        {"stat": _stat, "bargauge": _bars, "table": _table, "timeseries": _lines}[panel["type"]](axes, panel, results)
+        _DRAW[panel["type"]](axes, panel, results)
     path = out / f"{dashboard['uid']}.png"
     figure.savefig(path, dpi=75)
     pyplot.close(figure)
@@ -216,10 +222,6 @@ def _table(axes: Any, panel: dict[str, Any], results: list[Result]) -> None:
 
 
 def _lines(axes: Any, panel: dict[str, Any], results: list[Result]) -> None:
-    defaults = panel["fieldConfig"]["defaults"]
-    custom = defaults["custom"]
-    if custom["scaleDistribution"]["type"] == "log":
-        axes.set_yscale("log")
     end = max(times[-1] for result in results for _, times, _ in result.rows)
     for target, result in zip(panel["targets"], results, strict=True):
         for labels, times, values in result.rows:
@@ -232,15 +234,40 @@ def _lines(axes: Any, panel: dict[str, Any], results: list[Result]) -> None:
                 marker=".",
                 markersize=3,
             )
+    _frame(axes, panel, "minutes")
+
+
+def _trend(axes: Any, panel: dict[str, Any], results: list[Result]) -> None:
+    iterations, curve = ({t: v for _, ts, vs in r.rows for t, v in zip(ts, vs, strict=True)} for r in results)
+    points = sorted((iterations[t], value) for t, value in curve.items() if t in iterations)
+    axes.plot(
+        [x for x, _ in points],
+        [y for _, y in points],
+        label=panel["targets"][1]["legendFormat"],
+        marker=".",
+        linewidth=1.2,
+    )
+    _frame(axes, panel, "iteration")
+
+
+def _frame(axes: Any, panel: dict[str, Any], horizontal: str) -> None:
+    """What curves have in common: scale, thresholds, names of the axes, legend."""
+    defaults = panel["fieldConfig"]["defaults"]
+    custom = defaults["custom"]
+    if custom["scaleDistribution"]["type"] == "log":
+        axes.set_yscale("log")
     if custom["thresholdsStyle"]["mode"] == "line":
         for step in defaults["thresholds"]["steps"][1:]:
             axes.axhline(step["value"], color=_COLORS.get(step["color"], step["color"]), linestyle="--", linewidth=1)
-    axes.set_xlabel("minutes", fontsize=7)
+    axes.set_xlabel(horizontal, fontsize=7)
     axes.set_ylabel(defaults["unit"].removeprefix("suffix:").strip(), fontsize=8)
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.3)
     handles, names = axes.get_legend_handles_labels()
     axes.legend(handles[:10], names[:10], fontsize=6, loc="upper left", framealpha=0.6)
+
+
+_DRAW = {"stat": _stat, "bargauge": _bars, "table": _table, "timeseries": _lines, "trend": _trend}
 
 
 def main() -> int:

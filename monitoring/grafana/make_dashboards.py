@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the dashboards: ``python monitoring/grafana/make_dashboards.py`` writes dashboards/*.json, which are committed.
 
-Only what Grafana 10.0 knows as well as today's releases: schema version 38 and the panels stat, timeseries, table and bargauge.
+Only what Grafana 10.0 knows as well as today's releases: schema version 38 and the panels stat, timeseries, trend, table and bargauge.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ OPTIONAL = {"GPU load", "GPU temperature", "GPU memory", "GPU power"}
 """Panels that have data only where a run has an NVIDIA GPU."""
 
 WIDTH = 24
+CURVES = ("timeseries", "trend")
 FILTER = 'molecule=~"$molecule", ansatz=~"$ansatz", engine=~"$engine"'
 
 
@@ -63,6 +64,13 @@ def series(title: str, description: str, queries: list[Query], unit: str = "shor
     return Panel("timeseries", title, description, queries, unit, **more)
 
 
+def against_iterations(title: str, description: str, metric: str, unit: str, shape: str = "{}", **more: Any) -> Panel:
+    """A curve of the last run of $process with its iterations on the horizontal axis; `shape` is put around the metric."""
+    curve = Query(shape.format(LAST_RUN.replace("METRIC", metric)), title.split()[0].lower())
+    iterations = Query(LAST_RUN.replace("METRIC", "vqe_run_iterations"), "iteration")
+    return Panel("trend", title, description, [iterations, curve], unit, width=12, height=10, **more)
+
+
 def bars(title: str, description: str, queries: list[Query], unit: str = "short", **more: Any) -> Panel:
     for query in queries:
         query.instant = True
@@ -80,6 +88,12 @@ def table(
 BAD_ABOVE_0: list[tuple[float | None, str]] = [(None, GREEN), (1, RED)]
 GOOD_AT_1: list[tuple[float | None, str]] = [(None, RED), (1, GREEN)]
 ACCURATE: list[tuple[float | None, str]] = [(None, GREEN), (CHEMICAL_ACCURACY_MHA, RED)]
+LAST_RUN = (
+    'METRIC{instance="$process"} and on (instance) (vqe_run_started_timestamp_seconds{instance="$process"} == on (instance) '
+    'group_left () max by (instance) (max_over_time(vqe_run_started_timestamp_seconds{instance="$process"}[$__range] @ end())))'
+)
+"""Values of the run that $process began last in the shown time; earlier runs of the process have other start times."""
+
 RUN = "{{molecule}} {{ansatz}} {{optimizer}} {{instance}}"
 
 
@@ -122,6 +136,12 @@ def overview() -> list[Panel]:
 
 def convergence() -> list[Panel]:
     return [
+        against_iterations("Error against iterations", "Distance of the energy to the reference along the optimization that $process "
+                           "began last, in millihartree. The line is chemical accuracy, 1.6 mHa. A point each ten seconds; the tables "
+                           "have every iteration.", "vqe_run_error_hartree", "suffix: mHa", "1000 * abs({})", log=True,
+                           steps=ACCURATE, lines=True, decimals=4),
+        against_iterations("Energy against iterations", "Total energy along the optimization that $process began last, hartree.",
+                           "vqe_run_energy_hartree", "suffix: Ha", decimals=6),
         series("Error to the reference, live", "Distance of the running optimizations' energies to the reference, in millihartree. "
                "The line is chemical accuracy, 1.6 mHa. Pushed every ten seconds: a run shorter than that shows its end only.",
                [Query(f"1000 * abs(vqe_run_error_hartree{{{FILTER}}})", RUN)], "suffix: mHa", width=12, height=10, log=True,
@@ -352,13 +372,20 @@ def dashboard(name: str) -> dict[str, Any]:
         "editable": False, "graphTooltip": 1, "timezone": "browser", "refresh": "10s", "style": "dark", "id": None,
         "time": {"from": "now-1h", "to": "now"}, "timepicker": {}, "fiscalYearStartMonth": 0, "weekStart": "",
         "annotations": {"list": []}, "links": links,
-        "templating": {"list": [_variable(v) for v in ("molecule", "ansatz", "engine")] if filtered else []},
-        "panels": _placed(make()),
+        "templating": {"list": _variables(name, filtered)}, "panels": _placed(make()),
     }  # fmt: skip
 
 
-def _variable(name: str) -> dict[str, Any]:
-    query = f"label_values(vqe_runs_started_total, {name})"
+def _variables(name: str, filtered: bool) -> list[dict[str, Any]]:
+    found = [_variable(v) for v in ("molecule", "ansatz", "engine")] if filtered else []
+    if name == "convergence":
+        one = {"multi": False, "includeAll": False, "allValue": None, "current": {}, "sort": 1}
+        found.append(_variable("process", "vqe_run_iterations", "instance") | one)
+    return found
+
+
+def _variable(name: str, metric: str = "vqe_runs_started_total", label: str | None = None) -> dict[str, Any]:
+    query = f"label_values({metric}, {label or name})"
     return {
         "name": name, "label": name, "type": "query", "datasource": DATASOURCE, "definition": query,
         "query": {"query": query, "refId": "StandardVariableQuery"}, "refresh": 2, "sort": 1, "multi": True,
@@ -381,7 +408,7 @@ def _placed(panels: list[Panel]) -> list[dict[str, Any]]:
 def _panel(panel: Panel, number: int, place: dict[str, int]) -> dict[str, Any]:
     defaults: dict[str, Any] = {
         "unit": panel.unit,
-        "color": {"mode": "palette-classic" if panel.kind == "timeseries" else "thresholds"},
+        "color": {"mode": "palette-classic" if panel.kind in CURVES else "thresholds"},
         "mappings": [
             {"type": "value", "options": {v: {"text": t, "color": c, "index": i}}}
             for i, (v, (t, c)) in enumerate(panel.mappings.items())
@@ -397,7 +424,7 @@ def _panel(panel: Panel, number: int, place: dict[str, int]) -> dict[str, Any]:
     ):
         if value is not None:
             defaults[key] = value
-    if panel.kind == "timeseries":
+    if panel.kind in CURVES:
         defaults["custom"] = {
             "drawStyle": "line", "lineInterpolation": "linear", "lineWidth": 1, "fillOpacity": 10 if panel.stack else 0,
             "showPoints": "auto", "pointSize": 4, "spanNulls": 60_000, "axisLabel": "", "axisPlacement": "auto",
@@ -419,6 +446,12 @@ def _panel(panel: Panel, number: int, place: dict[str, int]) -> dict[str, Any]:
         made["links"] = [{"title": "More", "url": f"/d/{panel.link}", "targetBlank": False}]
     if panel.kind == "table":
         _tabulate(made, panel)
+    if panel.kind == "trend":
+        made["transformations"] = [
+            {"id": "joinByField", "options": {"byField": "Time", "mode": "inner"}},
+            {"id": "sortBy", "options": {"fields": {}, "sort": [{"field": panel.queries[0].legend, "desc": False}]}},
+            {"id": "organize", "options": {"excludeByName": {"Time": True}, "indexByName": {}, "renameByName": {}}},
+        ]
     return made
 
 
@@ -450,8 +483,9 @@ def _options(panel: Panel) -> dict[str, Any]:
                 "minVizWidth": 0, "valueMode": "color"}  # fmt: skip
     if panel.kind == "table":
         return {"showHeader": True, "cellHeight": "sm", "footer": {"show": False, "reducer": ["sum"], "fields": ""}}
-    return {"legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []},
-            "tooltip": {"mode": "multi", "sort": "desc"}}  # fmt: skip
+    curves = {"legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []},
+              "tooltip": {"mode": "multi", "sort": "desc"}}  # fmt: skip
+    return curves | ({"xField": panel.queries[0].legend} if panel.kind == "trend" else {})
 
 
 def main() -> None:

@@ -52,7 +52,7 @@ def test_panels_have_a_description_a_unit_and_their_place(made):
             assert panel["description"].endswith("."), where
             assert panel["fieldConfig"]["defaults"]["unit"], where
             assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"], where
-            assert panel["type"] in {"stat", "timeseries", "table", "bargauge"}, where
+            assert panel["type"] in {"stat", "timeseries", "trend", "table", "bargauge"}, where
             place = panel["gridPos"]
             cells = {
                 (x, y)
@@ -68,7 +68,8 @@ def test_variables_are_used_where_they_are_shown(made):
     for name in made.DASHBOARDS:
         text = json.dumps(made.dashboard(name))
         for variable in made.dashboard(name)["templating"]["list"]:
-            assert f'=~\\"${variable["name"]}\\"' in text, f"{name}: {variable['name']}"
+            equals = "=~" if variable["multi"] else "="
+            assert f'{equals}\\"${variable["name"]}\\"' in text, f"{name}: {variable['name']}"
 
 
 @pytest.mark.parametrize("name", sorted(alerts()))
