@@ -25,13 +25,12 @@ $(VENV)/.installed-dev: pyproject.toml scripts/setup-venv.sh
 	@touch $@ $(VENV)/.installed
 
 COMPOSE ?= docker compose
-CORE := simulator connector-setup
-
 up: ## Start the whole platform in containers
 	@$(COMPOSE) up -d --wait --build
 
 up-core: ## Start only what streams: Kafka, registry, Connect, object storage, a worker
-	@$(COMPOSE) up -d --wait --build $(CORE)
+	@$(COMPOSE) up -d --wait --build simulator connect
+	@$(COMPOSE) run --rm -T connector-setup
 
 up-tls: ## The whole platform, Kafka with SASL_SSL
 	@$(COMPOSE) -f docker-compose.yml -f docker-compose.tls.yml up -d --wait --build
@@ -88,6 +87,7 @@ soak: $(VENV)/.installed-dev ## Ten rounds of every fault, here and in the conta
 	@$(PY) -m tests.services.lake fetch
 	@for round in 1 2 3 4 5 6 7 8 9 10; do $(PY) -m pytest $(STREAMING_TESTS) -q -x || exit 1; done
 	@VQE_ALL_KILLS=1 $(PY) -m pytest tests/integration/test_spark_tables.py -q -x -k killed
+	@$(COMPOSE) build --quiet
 	@VQE_E2E_ROUNDS=10 GRAFANA_IMAGE=$${GRAFANA_IMAGE:-grafana/grafana:12.2.1} $(PY) -m pytest tests/e2e -q -x
 
 lint: $(VENV)/.installed-dev ## Check style and types

@@ -5,7 +5,7 @@
     init.py env           the same for a shell on the host: export lines for `vqe`, spark and the AWS tools
     init.py ca            the authority of Kafka's certificates, PEM (TLS profile)
 
-A secret of one's own comes from a file of its name in VQE_SECRETS_DIR (./secrets by default), else from a variable of its name
+A secret of one's own comes from a file of its name in the folder VQE_SECRETS (./secrets by default), else from a variable of its name
 in capitals (.env), else it is drawn. A file's name in /secrets/<reader> is the environment variable that its reader sees.
 """
 
@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
-ROOT = Path(os.environ.get("SECRETS_ROOT", "/secrets"))
+ROOT = Path("/secrets")
 OWN = Path("/own-secrets")
 POSTGRES = "postgres:5432"
 
@@ -43,9 +43,8 @@ def value(name: str, draw: str | None = None) -> str:
     elif kept.is_file():
         return kept.read_text()
     else:
-        found = (
-            draw if draw is not None else secrets.token_hex(24)
-        )  # letters and digits only: it stands in URLs, YAML and JAAS
+        # letters and digits only: it stands in URLs, YAML and JAAS
+        found = draw if draw is not None else secrets.token_hex(24)
     if len(found) < 8 or any(c.isspace() or c in "\"'\\$" for c in found):
         raise Refused(
             f"{name}: at least 8 characters, without spaces, quotes, backslashes and dollar signs (these files are read by shells)"
