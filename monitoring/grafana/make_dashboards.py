@@ -447,12 +447,26 @@ def _panel(panel: Panel, number: int, place: dict[str, int]) -> dict[str, Any]:
     if panel.kind == "table":
         _tabulate(made, panel)
     if panel.kind == "trend":
-        made["transformations"] = [
-            {"id": "joinByField", "options": {"byField": "Time", "mode": "inner"}},
-            {"id": "sortBy", "options": {"fields": {}, "sort": [{"field": panel.queries[0].legend, "desc": False}]}},
-            {"id": "organize", "options": {"excludeByName": {"Time": True}, "indexByName": {}, "renameByName": {}}},
-        ]
+        _against(made, *(query.legend for query in panel.queries))
     return made
+
+
+def _against(made: dict[str, Any], across: str, up: str) -> None:
+    """One frame of both, a row for each value across, ascending: what a trend panel takes."""
+    made["transformations"] = [
+        {"id": "joinByField", "options": {"byField": "Time", "mode": "inner"}},
+        {"id": "groupBy", "options": {"fields": {
+            across: {"operation": "groupby", "aggregations": []}, up: {"operation": "aggregate", "aggregations": ["last"]},
+        }}},
+        {"id": "sortBy", "options": {"fields": {}, "sort": [{"field": across, "desc": False}]}},
+        {"id": "organize", "options": {"excludeByName": {}, "indexByName": {}, "renameByName": {f"{up} (last)": up}}},
+    ]  # fmt: skip
+    made["fieldConfig"]["overrides"] = [
+        {
+            "matcher": {"id": "byName", "options": across},
+            "properties": [{"id": "unit", "value": "none"}, {"id": "decimals", "value": 0}],
+        }
+    ]
 
 
 def _tabulate(made: dict[str, Any], panel: Panel) -> None:

@@ -126,6 +126,13 @@ def test_runs_are_in_the_tables_when_the_command_ends(capsys):
     assert json.loads(out)[0] == {"mapper": "parity", "n_qubits": 2, "status": "completed"}
 
 
+def test_tables_can_be_asked_before_the_first_run(capsys):
+    assert call(capsys, "tables", "init")[0] == 0
+    assert call(capsys, "tables", "init")[1].strip() == "10 tables are there."
+    code, out, _ = call(capsys, "sql", "select count(*) n from vqe_results", "--format", "json")
+    assert (code, json.loads(out)) == (0, [{"n": 0}])
+
+
 def test_a_flag_is_an_environment_variable_too(capsys, monkeypatch):
     monkeypatch.setenv("VQE_OPTIMIZER", "cobyla")
     monkeypatch.setenv("VQE_JSON", "1")
