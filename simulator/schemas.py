@@ -26,6 +26,16 @@ def topic_of(schema: Schema) -> str:
     return f"{schema['name']}_v{schema['version'].split('.')[0]}"
 
 
+def stream_of(topic: str) -> str:
+    """The stream of a topic: `vqe_run` of `vqe_run_v2`."""
+    return topic.rsplit("_v", 1)[0]
+
+
+def major_of(topic: str) -> int:
+    """The major version of a topic: 2 of `vqe_run_v2`."""
+    return int(topic.rsplit("_v", 1)[1])
+
+
 @cache
 def released() -> dict[str, list[Schema]]:
     """Every schema of every topic, oldest minor version first.
@@ -59,7 +69,7 @@ def current(stream: str) -> Schema:
     majors = [topic for topic in released() if re.fullmatch(rf"{stream}_v[0-9]+", topic)]
     if not majors:
         raise KeyError(f"no schema of stream {stream}")
-    return newest(max(majors, key=lambda topic: int(topic.rsplit("_v", 1)[1])))
+    return newest(max(majors, key=major_of))
 
 
 def _folder() -> Traversable:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from simulator.events import new_id
+from simulator.schemas import stream_of
 from simulator.settings import Settings
 from simulator.sinks.container import SYNC_BYTES, header_end, whole_blocks
 
@@ -178,7 +179,7 @@ class TopicSource:
             if message.error() is not None or value is None:
                 continue
             try:
-                yield topic.rsplit("_v", 1)[0], self._decode(value)
+                yield stream_of(topic), self._decode(value)
             except ValueError as error:
                 get_logger().warning("unreadable record", topic=topic, offset=message.offset(), error=str(error))
         if not messages and self._streams:
@@ -200,7 +201,7 @@ class TopicSource:
             wanted = [
                 TopicPartition(name, partition, from_ms)
                 for name, topic in topics.items()
-                if name.rsplit("_v", 1)[0] == stream
+                if stream_of(name) == stream
                 for partition in topic.partitions
             ]
             if wanted:

@@ -398,7 +398,7 @@ def project(raw: RawObject, events: pa.Table, tables: Sequence[Table]) -> Mappin
     """
     fed = fed_by(raw.topic, tuple(tables))
     if not fed:
-        stream = raw.topic.rsplit("_v", 1)[0]
+        stream = schemas.stream_of(raw.topic)
         known = sorted({s.topic for t in tables for s in t.sources if s.stream == stream})
         raise CorruptObject(f"no table reads topic {raw.topic} (read: {', '.join(known) or 'none'})")
     return {table.name: (source, rows_of(table, source, events)) for table, source in fed}

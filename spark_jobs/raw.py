@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from simulator.errors import InputError, StorageError
-from simulator.schemas import SUNK_TOPICS
+from simulator.schemas import SUNK_TOPICS, major_of
 
 PREFIX = "raw/"
 _OBJECT = re.compile(r"raw/(?P<topic>[^/]+)/partition=(?P<partition>[^/]+)/(?P<name>[^/]+\.avro)")
@@ -36,7 +36,7 @@ class RawObject:
 
     @property
     def major(self) -> int:
-        return int(self.topic.rsplit("_v", 1)[1])
+        return major_of(self.topic)
 
 
 class RawStore(Protocol):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.exporter.runs import RunBook
 from simulator.log import get_logger
+from simulator.schemas import stream_of
 from simulator.settings import Settings
 from simulator.sinks.spool import first_string
 from simulator.streaming.clients import AdminLender, ServiceError, make_consumer
@@ -83,7 +84,7 @@ class TopicSource:
         found = {
             (name, partition)
             for name, topic in metadata.topics.items()
-            if name.rsplit("_v", 1)[0] in (*WHOLE, SIGNS)
+            if stream_of(name) in (*WHOLE, SIGNS)
             for partition in topic.partitions
         }
         gone = set(self._positions) - found
@@ -122,7 +123,7 @@ class TopicSource:
     def _take(self, message: Any) -> None:
         topic, value, at = message.topic(), message.value() or b"", message.timestamp()[1] / 1e3
         key = (topic, message.partition())
-        stream = topic.rsplit("_v", 1)[0]
+        stream = stream_of(topic)
         try:
             if stream == SIGNS:
                 run_id = first_string(value[5:]).decode()

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from simulator.schemas import stream_of
 from simulator.settings import Settings
 from simulator.streaming.clients import AdminLender, ServiceError, make_consumer, make_registry
 from simulator.streaming.lag import offsets
@@ -127,7 +128,7 @@ class OutcomeReader:
         found = {
             (name, partition)
             for name, topic in metadata.topics.items()
-            if name.rsplit("_v", 1)[0] in ("vqe_run", "vqe_result")
+            if stream_of(name) in ("vqe_run", "vqe_result")
             for partition in topic.partitions
         }
         new = sorted(found - self._assigned)
@@ -144,7 +145,7 @@ class OutcomeReader:
         topic = message.topic()
         self._positions[topic, message.partition()] = message.offset() + 1
         try:
-            self.outcomes.add(topic.rsplit("_v", 1)[0], self._decode(message.value() or b""))
+            self.outcomes.add(stream_of(topic), self._decode(message.value() or b""))
         except (ValueError, KeyError) as error:  # not ours to mend: the sink puts it on its dead letter topic
             get_logger().warning("unreadable record", topic=topic, offset=message.offset(), error=str(error))
 
