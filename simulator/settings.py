@@ -16,7 +16,13 @@ from simulator.errors import InputError
 class Settings(BaseSettings):
     """What a process needs to know beside the specification."""
 
-    model_config = SettingsConfigDict(env_prefix="VQE_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="VQE_",
+        env_file=".env",
+        env_ignore_empty=True,  # compose files pass empty variables on
+        extra="ignore",
+        frozen=True,
+    )
 
     data_dir: Path = Field(Path("vqe-data"), description="Folder of raw files, tables and reports.")
     sink: Literal["file", "kafka"] = Field("file", description="Where events go.")
@@ -117,8 +123,7 @@ class Settings(BaseSettings):
     @field_validator("pushgateway_url", "connect_url")
     @classmethod
     def _plain_url(cls, value: str | None) -> str | None:
-        """An empty one is none: compose files pass empty variables on."""
-        if not value:
+        if value is None:
             return None
         if re.fullmatch(r"https?://[^/@\s?#]+(/[^@\s?#]*)?", value) is None:
             raise ValueError("must be http(s)://host:port, without user, password or query")

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.services.probes import eventually
+from tests.services.secure_proxy import SecureProxy
 
 from .conftest import service_environment
 from .platform import Platform, json_lines, spool_files
@@ -90,6 +91,28 @@ def test_who_is_refused_is_told_and_loses_nothing(platform, stack, how):
     assert spool_files(platform.data_dir)
     platform.vqe("replay")
     assert len(platform.check_promises()) == 1
+
+
+def test_a_registry_over_https_with_a_password(platform, stack):
+    with SecureProxy(platform.environment["VQE_REGISTRY_URL"], stack.security) as proxy:
+        secure = {
+            "VQE_REGISTRY_URL": proxy.url,
+            "VQE_REGISTRY_CA": str(stack.security.ca),
+            "VQE_REGISTRY_USERNAME": stack.security.user,
+            "VQE_REGISTRY_PASSWORD_FILE": str(stack.security.folder / "password"),
+        }
+        assert platform.vqe("schemas", "register", **secure).stdout.count("present") == 6
+        platform.vqe("run", "h2", "--sink", "kafka", **secure)
+        assert len(platform.check_promises()) == 1
+        assert proxy.passed > 0
+        assert proxy.refused == 0
+        wrong = {"VQE_REGISTRY_PASSWORD_FILE": "", "VQE_REGISTRY_PASSWORD": "canary-9f31"}
+        for change in (wrong, {"VQE_REGISTRY_CA": str(stack.security.stranger_cert)}):
+            done = platform.vqe("schemas", "register", check=1, **secure | change)
+            assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+            assert "registry" in done.stderr.lower()
+            assert "canary" not in done.stderr + done.stdout
+        assert proxy.refused > 0
 
 
 @pytest.mark.parametrize("service", ["kafka", "registry"])
