@@ -115,6 +115,12 @@ def make_admin(settings: Settings) -> "AdminClient":
     return AdminClient(kafka_config(settings))
 
 
+def registry_away(settings: Settings, error: Exception) -> ServiceError:
+    """What a user is told where the registry gave no answer: why, in one line."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return ServiceError(f"registry {settings.registry_url} does not answer: {reason}")
+
+
 class AdminLender:
     """Lends one admin client again and again, and a new one after a use that raised.
 

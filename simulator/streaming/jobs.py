@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from simulator import schemas
 from simulator.events import Job, message_key, now_micros, to_record
 from simulator.settings import Settings
-from simulator.streaming.clients import ServiceError, make_producer
+from simulator.streaming.clients import ServiceError, make_producer, registry_away
 from simulator.streaming.registry import frame, lookup_id
 from simulator.streaming.topics import JOB_DLQ_TOPIC, JOB_TOPIC
 
@@ -64,7 +64,7 @@ def job_encoder(settings: Settings):  # type: ignore[no-untyped-def]
     try:
         schema_id = lookup_id(settings, JOB_TOPIC, json.dumps(schema))
     except Exception as error:
-        raise ServiceError(f"registry {settings.registry_url} does not answer: {type(error).__name__}") from None
+        raise registry_away(settings, error) from None
     if schema_id is None:
         raise ServiceError(f"the registry does not know the schema of {JOB_TOPIC} (vqe schemas register)")
     header, parsed = frame(schema_id), parse_schema(schema)

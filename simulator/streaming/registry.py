@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from simulator import schemas
 from simulator.settings import Settings
-from simulator.streaming.clients import ServiceError, make_registry
+from simulator.streaming.clients import ServiceError, make_registry, registry_away
 
 if TYPE_CHECKING:
     from confluent_kafka.schema_registry import SchemaRegistryClient
@@ -117,4 +117,4 @@ def _asked(settings: Settings, ask, what: str = ""):  # type: ignore[no-untyped-
             f"registry {settings.registry_url} refuses ({error.http_status_code}): {error.error_message}"
         ) from None
     except Exception as error:
-        raise ServiceError(f"registry {settings.registry_url} does not answer: {type(error).__name__}") from None
+        raise registry_away(settings, error) from None
