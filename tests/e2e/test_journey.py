@@ -234,9 +234,14 @@ def test_every_panel_and_rule_has_its_data(stack, tmp_path):
     rules = stack.get("PROMETHEUS_PORT", "/api/v1/rules")["data"]["groups"]
     sick = [r["name"] for group in rules for r in group["rules"] if r["health"] not in ("ok", "unknown")]
     assert not sick
-    known = set(stack.get("PROMETHEUS_PORT", "/api/v1/label/__name__/values")["data"])
-    missing = set(asked()) - known - ONLY_SOMETIMES
-    assert not missing, f"asked for and never seen: {sorted(missing)}"
+
+    def all_known() -> bool:
+        known = set(stack.get("PROMETHEUS_PORT", "/api/v1/label/__name__/values")["data"])
+        missing = set(asked()) - known - ONLY_SOMETIMES
+        assert not missing, f"asked for and never seen: {sorted(missing)}"
+        return True
+
+    eventually(all_known, 90, pause=5)
 
 
 def test_grafana_serves_the_dashboards(stack):
