@@ -280,7 +280,9 @@ def call_neighbour(url: str, method: str, body: bytes | None = None, seconds: fl
     Raises:
         OSError: it does not answer, or refuses.
     """
-    request = urllib.request.Request(url, data=body, method=method, headers={"Content-Type": "text/plain"})
+    # Connect refuses a request that names the type of a body which it has not
+    headers = {} if body is None else {"Content-Type": "text/plain"}
+    request = urllib.request.Request(url, data=body, method=method, headers=headers)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=seconds) as response:
         answer: bytes = response.read()

@@ -172,6 +172,8 @@ def test_prometheus_has_every_target_and_the_runs(stack, runs):
     count = 'sum(vqe_runs_total{status="completed"})'
     eventually(lambda: int(float(stack.prometheus(count)[0]["value"][1])) >= len(runs), 120, pause=3)
     eventually(lambda: stack.prometheus("vqe_connect_sink_objects_total"), 60, pause=3)
+    away = "vqe_exporter_source_up == 0"
+    eventually(lambda: not stack.prometheus(away), 60, pause=3)
 
 
 def test_a_sweep_over_three_workers_outlives_the_crash_of_every_part(stack, runs):
@@ -290,6 +292,8 @@ def test_alerts_reach_somebody(stack, receiver):
         path.unlink()
     stack.run("h2")
     eventually(lambda: {"VqeRunFailed", "VqeBatchLate"} <= receiver.fired(), 420, pause=3)
+    running = "min(vqe_connector_running)"
+    eventually(lambda: float(stack.prometheus(running)[0]["value"][1]) == 1, 60, pause=3)
     stack.compose("stop", "connect")
     try:
         eventually(lambda: "VqeConnectorNotRunning" in receiver.fired(), 420, pause=3)
