@@ -39,6 +39,11 @@ class ChildAnswer:
     error: str | None
     delivered: bool  # whether Kafka has all of it (True with the file sink)
 
+    @property
+    def completed(self) -> bool:
+        """Whether the run has a completed result, converged and physical or not."""
+        return self.summary is not None and self.summary["status"] == "completed"
+
 
 DELIVERY = ("delivered", "delivered_bytes", "failed", "rejected")
 """What a child with the Kafka sink shares with its parent while it works: fields of `Delivery`."""

@@ -183,8 +183,8 @@ class Worker:
             log.info("job returned")
             return
         del self._starts[spec.spec_id]
-        self.counts.done += answer.exit_code == 0
-        self.counts.failed += answer.exit_code != 0
+        self.counts.done += answer.completed
+        self.counts.failed += not answer.completed
         log.info("job done", exit_code=answer.exit_code, error=answer.error)
         self._commit(message)
 

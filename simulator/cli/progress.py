@@ -87,7 +87,7 @@ class SweepProgress:
 
     def end(self, name: str, answer: "ChildAnswer") -> None:
         self._ended += 1
-        self._failed += bool(answer.exit_code)
+        self._failed += not answer.completed
         state = f"[red]{self._failed} not completed[/red]" if self._failed else ""
         self._progress.update(self._task, advance=1, state=state)
         if self._lines is not None:

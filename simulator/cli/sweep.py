@@ -74,11 +74,10 @@ def sweep(
         from spark_jobs.batch import build
 
         build(settings.data_dir)
-    failed = [(run, answer) for run, answer in answers if answer.exit_code]
-    _show_outcome(planned, len(planned.runs) - len(todo), answers, failed, json_output)
+    _show_outcome(planned, len(planned.runs) - len(todo), answers, json_output)
     if interrupted:
         return 130
-    return 1 if failed else 0
+    return 1 if any(answer.exit_code for _, answer in answers) else 0
 
 
 def submit(experiment: Experiment, force: Force = False, data_dir: DataDir = None) -> int:
@@ -189,14 +188,19 @@ def _show_plan(planned: "Sweep", todo: "list[PlannedRun]") -> None:
 
 
 def _show_outcome(
-    planned: "Sweep", skipped: int, answers: "list[tuple[PlannedRun, ChildAnswer]]",
-    failed: "list[tuple[PlannedRun, ChildAnswer]]", json_output: bool,
-) -> None:  # fmt: skip
+    planned: "Sweep", skipped: int, answers: "list[tuple[PlannedRun, ChildAnswer]]", json_output: bool
+) -> None:
+    completed = [answer for _, answer in answers if answer.completed]
+    doubtful = sum(bool(answer.exit_code) for answer in completed)
     typer.echo(
-        f"{planned.sweep_id}: {len(answers) - len(failed)} runs completed, {len(failed)} not, {skipped} were completed before",
+        f"{planned.sweep_id}: {len(completed)} runs completed"
+        + (f" ({doubtful} of them not converged or not physical)" if doubtful else "")
+        + f", {len(answers) - len(completed)} not, {skipped} were completed before",
         err=json_output,
     )
-    for run, answer in failed:
+    for run, answer in answers:
+        if answer.exit_code == 0:
+            continue
         summary = answer.summary or {}
         reason = answer.error or summary.get("physical_reason") or summary.get("convergence_reason") or "interrupted"
         typer.echo(f"  {run.name} {run.spec.ansatz} {run.spec.optimizer} seed {run.spec.seed}: {reason}", err=True)

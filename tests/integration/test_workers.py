@@ -207,6 +207,15 @@ def test_a_run_that_fails_is_a_result_not_a_poison_job(platform, experiment):
     assert platform.messages("vqe_dlq_job") == []
 
 
+def test_a_run_that_does_not_converge_is_completed(platform, experiment):
+    path = experiment("name: short\nmolecules: [lih]\nsettings: {optimizer: cobyla, max_iterations: 5}\n")
+    platform.vqe("submit", path)
+    assert "1 jobs done, 0 failed" in platform.vqe("worker", "--max-jobs", "1").stdout
+    done = platform.vqe("sweep", path, "--force", check=1)
+    assert "1 runs completed (1 of them not converged or not physical), 0 not" in done.stdout
+    assert "max_iterations" in done.stderr
+
+
 def test_a_sweep_collects_its_failures(platform, experiment):
     path = experiment("name: mixed\nmolecules: [h2]\nmatrix: {basis: [sto-3g, no-such-basis]}\n")
     done = platform.vqe("sweep", path, "--json", check=1)
