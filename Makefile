@@ -74,7 +74,7 @@ LAKE_TESTS := $(addprefix tests/integration/,test_spark_tables.py test_spark_que
 test-lake: $(VENV)/.installed-dev ## Run the tests with Spark, Postgres, S3 and Airflow, which it fetches and starts
 	@$(PY) -m tests.services fetch minio kafka registry
 	@$(PY) -m tests.services.lake fetch
-	@$(PY) -m pytest $(LAKE_TESTS) -q --durations=15 $(LAKE_OPTIONS)
+	@$(PY) -m pytest $(LAKE_TESTS) -q --durations=15
 
 test-monitoring: $(VENV)/.installed-dev ## Run promtool's tests, then hold every rule and dashboard against the real services
 	@$(PY) -m tests.services fetch
