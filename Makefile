@@ -25,6 +25,7 @@ $(VENV)/.installed-dev: pyproject.toml scripts/setup-venv.sh
 	@touch $@ $(VENV)/.installed
 
 COMPOSE ?= docker compose
+
 up: ## Start the whole platform in containers
 	@$(COMPOSE) up -d --wait --build
 

@@ -19,3 +19,8 @@ class RunFailed(VqeError):
 
 class StorageError(VqeError):
     """Events or tables could not be written, e.g. a full disk or spool. Exit code 1."""
+
+
+def one_line(error: object) -> str:
+    """What an error says, in one line; the name of its class where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

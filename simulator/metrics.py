@@ -6,7 +6,6 @@ no other process of the host holds: groups are as many as runs go on at once. A 
 last push: by its process when it lives so long, else by `vqe exporter`.
 """
 
-import contextlib
 import fcntl
 import itertools
 import os
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from simulator.errors import one_line
 from simulator.events import Event, Iteration, Result, Run, SystemMetrics
 from simulator.log import get_logger
 from simulator.settings import Settings
@@ -161,7 +161,9 @@ class Pusher:
         except Exception as error:  # whatever the network does: a run does not depend on being watched
             if not self._away:
                 self._away = True
-                get_logger().warning("PushGateway does not answer", url=self._gateway, reason=_reason(error))
+                get_logger().warning(
+                    "PushGateway does not answer", url=self._gateway, reason=one_line(getattr(error, "reason", error))
+                )
             return False
         self._away = False
         return True
@@ -328,9 +330,3 @@ def exposed(families: "Iterator[Metric]") -> bytes:
     registry = CollectorRegistry()
     registry.register(_Collector(lambda: families))
     return generate_latest(registry)
-
-
-def _reason(error: Exception) -> str:
-    with contextlib.suppress(AttributeError):
-        error = getattr(error, "reason", error)
-    return " ".join(str(error).split()) or type(error).__name__

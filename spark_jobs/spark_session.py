@@ -49,8 +49,9 @@ def spark_session(location: Location, app_name: str = "vqe") -> Any:
 
 
 def fit_partitions(spark: Any, size_bytes: int = 0) -> None:
-    """Shuffles of a session in two partitions a core, or in more where so many Avro bytes need them. A setting of
-    `spark.sql.shuffle.partitions` wins. Spark's own 200 were half of a small batch's CPU time."""
+    """Shuffles of a session in two partitions for each core that it has now (on a cluster two at least: executors come
+    as they are needed), or in more where so many Avro bytes need them. A setting of `spark.sql.shuffle.partitions`
+    wins. Spark's own 200 were half of a small batch's CPU time."""
     name = "spark.sql.shuffle.partitions"
     context = spark.sparkContext
     if not context.getConf().contains(name):

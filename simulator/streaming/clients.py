@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from simulator.errors import InputError, VqeError
+from simulator.errors import InputError, VqeError, one_line
 from simulator.settings import Settings
 
 if TYPE_CHECKING:
@@ -117,8 +117,7 @@ def make_admin(settings: Settings) -> "AdminClient":
 
 def registry_away(settings: Settings, error: Exception) -> ServiceError:
     """What a user is told where the registry gave no answer: why, in one line."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return ServiceError(f"registry {settings.registry_url} does not answer: {reason}")
+    return ServiceError(f"registry {settings.registry_url} does not answer: {one_line(error)}")
 
 
 class AdminLender:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simulator.errors import one_line
 from simulator.log import get_logger
 from simulator.settings import Settings
 from simulator.sinks.spool import SpooledRecord, SpoolReader, orphans
@@ -214,7 +215,7 @@ class Forwarder:
             try:
                 found = lookup_id(self._settings, *key)
             except Exception as error:
-                self._away(f"registry {self._settings.registry_url}: {type(error).__name__}")
+                self._away(f"registry {self._settings.registry_url}: {one_line(error)}")
                 return None
             if found is None:
                 self._away(f"the registry does not know the schema of {reader.topic} (vqe schemas register)")
