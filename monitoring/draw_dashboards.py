@@ -3,8 +3,8 @@
 
     python monitoring/draw_dashboards.py --prometheus http://localhost:9090 --out /tmp/dashboards [--minutes 60]
 
-Panels that have no data are named, and the exit code is then 1; those that only a GPU gives data, or `--may-be-empty` names,
-are named and allowed.
+Panels and queries that have no data are named, and the exit code is then 1; those of panels that only a GPU gives data, or
+that `--may-be-empty` names, are named and allowed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Drawn:
 
     path: pathlib.Path
     empty: list[str]  # panels without data
-    empty_queries: list[str]  # "panel: expression" of queries without data in panels that have some
+    empty_queries: list[tuple[str, str]]  # panel and expression of queries without data in panels that have some
 
 
 class Prometheus:
@@ -120,7 +120,7 @@ def draw(dashboard: dict[str, Any], prometheus: Prometheus, out: pathlib.Path) -
             axes.set_axis_off()
             continue
         empty_queries += [
-            f"{panel['title']}: {t['expr']}" for t, has in zip(panel["targets"], found, strict=True) if not has
+            (panel["title"], t["expr"]) for t, has in zip(panel["targets"], found, strict=True) if not has
         ]
         _DRAW[panel["type"]](axes, panel, results)
     path = out / f"{dashboard['uid']}.png"
@@ -286,11 +286,10 @@ def main() -> int:
     for file in sorted((HERE / "grafana" / "dashboards").glob("*.json")):
         drawn = draw(json.loads(file.read_text()), prometheus, options.out)
         print(drawn.path)
-        for title in drawn.empty:
+        for title, expr in [(title, "") for title in drawn.empty] + drawn.empty_queries:
             missing += title not in allowed
-            print(f"  no data: {title}{' (allowed)' if title in allowed else ''}")
-        for line in drawn.empty_queries:
-            print(f"  no data in a part of {line}")
+            part = f", in a part of it: {expr}" if expr else ""
+            print(f"  no data: {title}{part}{' (allowed)' if title in allowed else ''}")
     return 1 if missing else 0
 
 

@@ -226,9 +226,9 @@ def performance() -> list[Panel]:
              [Query(f"avg by (stage, device) (vqe:stage_seconds:per_run{{{FILTER}}})", "{{stage}} ({{device}})")], "s",
              width=12, steps=[(None, BLUE)], minimum=0),
         series("Time of runs", "Half of the runs of the last hour were faster than the first, 95 % faster than the second line; "
-               "estimated from a histogram. Without runs in the last hour: the mean of all.",
-               [Query(f"vqe:result_duration_seconds:p50{{{FILTER}}} >= 0", "{{molecule}} {{ansatz}} {{engine}} {{device}} half"),
-                Query(f"vqe:result_duration_seconds:p95{{{FILTER}}} >= 0", "{{molecule}} {{ansatz}} {{engine}} {{device}} 95 %"),
+               "estimated from a histogram. Without runs in the last hour: of all.",
+               [Query(f"vqe:result_duration_seconds:p50{{{FILTER}}}", "{{molecule}} {{ansatz}} {{engine}} {{device}} half"),
+                Query(f"vqe:result_duration_seconds:p95{{{FILTER}}}", "{{molecule}} {{ansatz}} {{engine}} {{device}} 95 %"),
                 Query(f"max by (molecule) ({mean})", "{{molecule}} mean of all")], "s", width=12, minimum=0),
         series("Results in the last 15 minutes", "By engine and device.",
                [Query(f"sum by (engine, device) (vqe_recent_runs{{{FILTER}}})", "{{engine}} {{device}}")], width=12,
