@@ -21,7 +21,7 @@ from spark_jobs.tables import LEDGER, TABLES, Table
 from spark_jobs.warehouse import MAX_TAGS, TAG_PREFIX, Location, Warehouse, delete_quietly, tags_of
 
 ORPHAN_AGE = timedelta(hours=1)
-"""Files younger than this may belong to a reader that just opened them, or to a batch under way elsewhere."""
+"""So long a reader may go on with what it opened, and a batch elsewhere with what it has not committed yet."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,10 @@ def maintain(
     """Merges small files, moves the newest tag to the merged ones (its rows are the same), and deletes files that no
     snapshot has. No row changes.
 
+    Args:
+        orphan_age: age from which a file of no snapshot is deleted; so long, too, the snapshot stays that the newest tag
+            left, for those who read it.
+
     Raises:
         StorageError: another writer holds the warehouse too long.
     """
@@ -63,19 +67,11 @@ def maintain(
                 count += len(tasks)
             if count:
                 merged[table.name] = count
-                if newest is not None:
-                    _move_tag(warehouse, table, TAG_PREFIX + newest)
+            if newest is not None and (count or warehouse.keeps_for_readers(table)):
+                warehouse.tag(table, TAG_PREFIX + newest, orphan_age)
             deleted, size = _delete_orphans(warehouse, warehouse.load(table), orphan_age)
             orphans, orphan_bytes = orphans + deleted, orphan_bytes + size
     return Upkeep(merged, orphans, orphan_bytes, time.perf_counter() - started)
-
-
-def _move_tag(warehouse: Warehouse, table: Table, tag: str) -> None:
-    found = warehouse.load(table)
-    current = found.metadata.current_snapshot_id
-    assert current is not None
-    found.manage_snapshots().create_tag(current, tag).commit()
-    warehouse.tag(table, tag)  # expires the snapshot that it left
 
 
 def files_in_use(found: IcebergTable) -> set[str]:

@@ -1,7 +1,8 @@
 """Upkeep of the tables by Spark: what is too large for one machine's memory, else as `maintenance` does it.
 
 Compaction sorts by the table's sort order into files of a target size. The newest tag then moves to the compacted
-snapshot, whose rows are the same; older tags keep their files until their batch is older than `keep`.
+snapshot, whose rows are the same; the one it left stays for its readers, older tags keep their files until their batch
+is older than `keep`.
 """
 
 import time
@@ -12,16 +13,14 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
-
 from spark_jobs import warehouse as commits
 from spark_jobs.batch import Ledger
 from spark_jobs.lock import WAIT_SECONDS, lock_of
 from spark_jobs.tables import TABLES, Table
-from spark_jobs.warehouse import CATALOG_NAME, TAG_PREFIX, Location, Warehouse, tags_of, unneeded
+from spark_jobs.warehouse import CATALOG_NAME, TAG_PREFIX, Location, Warehouse, tags_of
 
 ORPHAN_AGE = timedelta(hours=72)
-"""Files younger than this may be of a batch under way elsewhere or of a reader."""
+"""So long a reader may go on with what it opened, and a batch elsewhere with what it has not committed yet."""
 
 
 @dataclass
@@ -49,7 +48,8 @@ def maintain(
 ) -> Upkeep:
     """Compacts, merges manifests, expires snapshots but those of tags younger than `keep`, deletes orphan files.
 
-    The lock is held table by table: an ingest waits for one of them at most.
+    The lock is held table by table: an ingest waits for one of them at most. Readers are not disturbed: what they may
+    have open stays for `orphan_age`, and the first batch or maintenance after that deletes it.
 
     Raises:
         StorageError: another writer holds the warehouse too long.
@@ -64,7 +64,7 @@ def maintain(
             warehouse.repair(newest)
             table = next(t for t in warehouse.tables if t.name == name)
             _compact(spark, warehouse, table, target_bytes, min_files, done)
-            _expire(warehouse, table, newest, keep, done)
+            _expire(warehouse, table, newest, keep, orphan_age, done)
             done.orphan_files += _delete_orphans(spark, table, orphan_age)
     done.seconds = time.perf_counter() - started
     return done
@@ -90,31 +90,16 @@ def _compact(spark: Any, warehouse: Warehouse, table: Table, target_bytes: int, 
     warehouse.load(table).refresh()
 
 
-def _expire(warehouse: Warehouse, table: Table, newest: str | None, keep: timedelta, done: Upkeep) -> None:
+def _expire(
+    warehouse: Warehouse, table: Table, newest: str | None, keep: timedelta, readers: timedelta, done: Upkeep
+) -> None:
     """Moves the newest tag to the current snapshot, drops tags that are too old and snapshots that nothing needs."""
-    found = warehouse.load(table)
-    current = found.metadata.current_snapshot_id
-    assert current is not None
-    transaction = commits._Transaction(found)
-    manage = ManageSnapshots(transaction)
     newest_tag = None if newest is None else TAG_PREFIX + newest
-    if newest_tag is not None and found.metadata.refs[newest_tag].snapshot_id != current:
-        manage = manage.create_tag(current, newest_tag)
     oldest = datetime.now(UTC) - keep
-    dropped = [t for t in tags_of(found) if t != newest_tag and made_at(t) < oldest]
-    for tag in dropped:
-        manage = manage.remove_tag(tag)
-    manage.commit()
+    dropped = [t for t in tags_of(warehouse.load(table)) if t != newest_tag and made_at(t) < oldest]
     done.dropped_tags = max(done.dropped_tags, len(dropped))
-    expired = unneeded(transaction.table_metadata.snapshots, transaction.table_metadata.refs)
-    garbage = commits.files_of_expired(found.io, found.metadata.snapshots, expired) if expired else set()
-    if expired:
-        ExpireSnapshots(transaction).by_ids(sorted(expired)).commit()
-        done.expired_snapshots[table.name] = len(expired)
-    commits.before_commit()
-    transaction.commit_transaction()
-    commits.on_commit(f"expire {table.name}")
-    commits.delete_quietly(found.io, garbage)
+    if expired := warehouse.retag(table, newest_tag, dropped, readers):
+        done.expired_snapshots[table.name] = expired
 
 
 def made_at(tag: str) -> datetime:

@@ -1,15 +1,17 @@
 """The Iceberg warehouse: its catalog, tables, commits, tags and their upkeep, through pyiceberg.
 
 A commit costs what its metadata costs. What keeps the 400th as cheap as the tenth: at most 30 tags, snapshots
-that no tag needs are expired with the tag's commit, manifests are merged from 8 on, old metadata files are deleted,
+that no tag needs are expired with the tag's commit, manifests are merged from 4 on, old metadata files are deleted,
 and small files are merged where a batch adds to them.
 """
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,8 @@ CATALOG_NAME = "vqe"
 
 MAX_TAGS = 30
 TAG_PREFIX = "batch_"
+KEPT_PREFIX = "kept_until_"
+"""Of tags `kept_until_<Unix seconds>_<snapshot id>`: snapshots that only their readers need, and these not for long."""
 SMALL_FILE_BYTES = 8 << 20
 SMALL_FILES_BEFORE_MERGE = 24
 MERGE_AT_MOST_BYTES = 64 << 20
@@ -336,19 +340,45 @@ class Warehouse:
 
     # --- tags and snapshots ---
 
-    def tag(self, table: Table, tag: str) -> None:
-        """Tags the current snapshot; drops the oldest of more than 30 tags and snapshots that nothing needs then."""
+    def tag(self, table: Table, tag: str, readers: timedelta = timedelta(0)) -> None:
+        """Tags the current snapshot; drops the oldest of more than 30 tags and snapshots that nothing needs then.
+
+        Args:
+            readers: as `retag` has it.
+        """
+        tags = sorted({*tags_of(self.load(table)), tag})
+        self.retag(table, tag, tags[:-MAX_TAGS], readers)
+
+    def retag(self, table: Table, tag: str | None, dropped: Sequence[str], readers: timedelta) -> int:
+        """Tags the current snapshot and drops tags, in one commit that expires snapshots which nothing needs then.
+
+        Args:
+            readers: so long a snapshot that nothing needs any more stays for those who read it, under a tag of its own.
+                A batch leaves nothing that anybody reads; one whose tag moves away does.
+
+        Returns:
+            How many snapshots were expired.
+        """
         found = self.load(table)
-        current = found.metadata.current_snapshot_id
+        refs, current = found.metadata.refs, found.metadata.current_snapshot_id
         assert current is not None, f"table {table.name} has no snapshot"
+        now = time.time()
+        due = [name for name in self.keeps_for_readers(table) if int(name.split("_")[2]) <= now]
         transaction = _Transaction(found)
-        tags = sorted({*tags_of(found), tag})
-        manage = ManageSnapshots(transaction).create_tag(current, tag)
-        for old in tags[:-MAX_TAGS]:
-            manage = manage.remove_tag(old)
+        manage = ManageSnapshots(transaction)
+        if tag is not None and (tag not in refs or refs[tag].snapshot_id != current):
+            manage = manage.create_tag(current, tag)
+        for name in (*dropped, *due):
+            manage = manage.remove_tag(name)
         manage.commit()
-        expired = unneeded(transaction.table_metadata.snapshots, transaction.table_metadata.refs)
-        garbage: set[str] = set()
+        loose = unneeded(transaction.table_metadata.snapshots, transaction.table_metadata.refs)
+        kept = loose - {refs[name].snapshot_id for name in due} if readers > timedelta(0) else set()
+        if kept:
+            manage, until = ManageSnapshots(transaction), int(now + readers.total_seconds())
+            for snapshot in sorted(kept):
+                manage = manage.create_tag(snapshot, f"{KEPT_PREFIX}{until}_{snapshot}")
+            manage.commit()
+        expired, garbage = loose - kept, set[str]()
         if expired:
             garbage = files_of_expired(found.io, found.metadata.snapshots, expired)
             ExpireSnapshots(transaction).by_ids(sorted(expired)).commit()
@@ -357,6 +387,11 @@ class Warehouse:
         on_commit(f"tag {table.name}")
         # a crash before this leaves files that `maintain` finds
         delete_quietly(found.io, garbage)
+        return len(expired)
+
+    def keeps_for_readers(self, table: Table) -> list[str]:
+        """Names of the tags of snapshots that only their readers need."""
+        return [name for name in self.load(table).metadata.refs if name.startswith(KEPT_PREFIX)]
 
     def repair(self, newest_batch: str | None) -> list[str]:
         """Gives the newest ledgered batch the tags that it lacks: it died between its ledger and its last tag.

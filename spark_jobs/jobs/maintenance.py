@@ -20,7 +20,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep-days", type=float, default=30, help="batches younger than this keep their tags")
     parser.add_argument(
-        "--orphan-hours", type=float, default=72, help="age from which a file of no snapshot is deleted"
+        "--orphan-hours",
+        type=float,
+        default=72,
+        help="age from which a file of no snapshot is deleted; so long readers may go on",
     )
     parser.add_argument("--target-mib", type=int, default=256, help="size that data files are compacted to")
     parser.add_argument("--wait-seconds", type=float, default=600.0, help="how long to wait for another writer")

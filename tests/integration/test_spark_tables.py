@@ -327,3 +327,12 @@ def test_maintenance_beside_ingest_loses_no_row_and_keeps_tags(
     for n, tag in enumerate(tags, start=1):
         assert query(".", "select count(*) n from vqe_iterations", as_of=tag).rows.to_pylist() == [{"n": 3 * n}]
     assert maintenance.verify(".", store=batch.store_of(f"s3://{place.bucket}")) == []
+    # who has opened the newest batch before its files are merged reads on
+    iterations = by_name("vqe_iterations")
+    with Warehouse.read(".") as found:
+        assert len(found.load(iterations).scan().to_arrow()) == 15
+        opened = found.load(iterations).scan()
+        assert driver.run(place, "maintain", min_files=2)["compacted_files"]
+        assert len(opened.to_arrow()) == 15
+    with Warehouse.read(".") as found:
+        assert found.keeps_for_readers(iterations)

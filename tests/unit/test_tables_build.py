@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -508,6 +509,30 @@ def test_maintenance_changes_files_and_no_row(tmp_path: Path) -> None:
 
     for tag in tagged[LEDGER]:  # every batch that is kept can still be asked for
         query(tmp_path, "select count(*) from vqe_iterations", as_of=tag)
+
+
+def test_who_reads_while_maintenance_merges_reads_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        write_runs(tmp_path, [Run(number)], number=number)
+        batch.build(tmp_path, now=NOW)
+    iterations = by_name("vqe_iterations")
+    with Warehouse.read(tmp_path) as found:
+        opened = found.load(iterations).scan()
+        assert maintenance.maintain(tmp_path).merged_files["vqe_iterations"] == 3
+        assert len(opened.to_arrow()) == 9
+    write_runs(tmp_path, [Run(3)], number=3)
+    batch.build(tmp_path, now=NOW)
+    with Warehouse.read(tmp_path) as found:
+        assert len(found.keeps_for_readers(iterations)) == 1, "a batch took it from its readers"
+    assert maintenance.verify(tmp_path, now=NOW) == []
+    later = time.time() + maintenance.ORPHAN_AGE.total_seconds() + 1
+    monkeypatch.setattr(warehouse, "time", SimpleNamespace(time=lambda: later))
+    maintenance.maintain(tmp_path, orphan_age=timedelta(0))
+    with Warehouse.read(tmp_path) as found:
+        used = {file for table in TABLES for file in maintenance.files_in_use(found.load(table))}
+        assert not any(found.keeps_for_readers(table) for table in TABLES)
+    on_disk = {f"file://{p}" for p in (tmp_path / "warehouse").rglob("*.parquet")}
+    assert on_disk == {file for file in used if file.endswith(".parquet")}
 
 
 def test_a_data_dir_may_have_spaces(tmp_path: Path) -> None:
