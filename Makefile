@@ -5,7 +5,7 @@
 # make test-e2e   the journey through the containers; needs Docker with compose
 # make test-lake   Spark, Postgres, S3 and Airflow as local processes; needs the same
 .DEFAULT_GOAL := help
-.PHONY: help up up-core up-gpu up-tls down credentials backup restore test-e2e demo test test-services test-lake test-monitoring soak lint format bench clean
+.PHONY: help up up-core up-gpu up-logs up-tls down credentials backup restore test-e2e demo test test-services test-lake test-monitoring soak lint format bench clean
 
 VENV := .venv
 VQE := $(VENV)/bin/vqe
@@ -35,6 +35,9 @@ up-core: ## Start only what streams: Kafka, registry, Connect, object storage, a
 
 up-tls: ## The whole platform, Kafka with SASL_SSL
 	@$(COMPOSE) -f docker-compose.yml -f docker-compose.tls.yml up -d --wait --build
+
+up-logs: ## The whole platform, every container's lines in Loki
+	@$(COMPOSE) -f docker-compose.yml -f docker-compose.logs.yml up -d --wait --build
 
 up-gpu: ## The whole platform with a GPU worker beside the CPU workers
 	@nvidia-smi -L >/dev/null 2>&1 || { echo "make up-gpu: nvidia-smi finds no NVIDIA GPU on this host; use make up" >&2; exit 2; }
@@ -83,13 +86,13 @@ test-monitoring: $(VENV)/.installed-dev ## Run promtool's tests, then hold every
 	@$(PY) -m tests.services.lake fetch spark
 	@$(PY) -m pytest tests/integration/test_monitoring.py -q --durations=5
 
-soak: $(VENV)/.installed-dev ## Ten rounds of every fault, here and in the containers, Grafana included
+soak: $(VENV)/.installed-dev ## Ten rounds of every fault, here and in the containers, Grafana and Loki included
 	@$(PY) -m tests.services fetch
 	@$(PY) -m tests.services.lake fetch
 	@for round in 1 2 3 4 5 6 7 8 9 10; do $(PY) -m pytest $(STREAMING_TESTS) -q -x || exit 1; done
 	@VQE_ALL_KILLS=1 $(PY) -m pytest tests/integration/test_spark_tables.py -q -x -k killed
 	@$(COMPOSE) build --quiet
-	@VQE_E2E_ROUNDS=10 GRAFANA_IMAGE=$${GRAFANA_IMAGE:-grafana/grafana:12.2.1} $(PY) -m pytest tests/e2e -q -x
+	@VQE_E2E_ROUNDS=10 GRAFANA_IMAGE=$${GRAFANA_IMAGE:-grafana/grafana:12.2.1} LOKI_IMAGE=$${LOKI_IMAGE:-grafana/loki:3.5.5} $(PY) -m pytest tests/e2e -q -x
 
 lint: $(VENV)/.installed-dev ## Check style and types
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy

@@ -59,6 +59,7 @@ def receiver() -> Iterator[Receiver]:
 def stack(receiver: Receiver) -> Iterator[Stack]:
     keep = os.environ.get("VQE_E2E_KEEP")
     made = Stack(
+        *(["docker-compose.logs.yml"] if "LOKI_IMAGE" in os.environ else []),
         keep=Path(keep) if keep else None,
         grafana="GRAFANA_IMAGE" in os.environ,
         VQE_ALERT_WEBHOOK_URL=receiver.url,

@@ -1,5 +1,6 @@
 """The compose stack as its users meet it, in a project of its own with ports of its own."""
 
+import base64
 import json
 import os
 import secrets
@@ -18,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 PORTS = (
     "KAFKA_PORT", "REGISTRY_PORT", "CONNECT_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT", "POSTGRES_PORT", "SPARK_PORT",
     "AIRFLOW_PORT", "PROMETHEUS_PORT", "PUSHGATEWAY_PORT", "ALERTMANAGER_PORT", "GRAFANA_PORT",
+    "LOKI_PORT", "LOGS_PORT",
 )  # fmt: skip
 
 
@@ -118,6 +120,11 @@ class Stack:
     def prometheus(self, expression: str) -> list[dict[str, Any]]:
         """What an instant query gives."""
         return self.get("PROMETHEUS_PORT", "/api/v1/query", query=expression)["data"]["result"]
+
+    def grafana(self, method: str, path: str, body: Any = None) -> Any:
+        """A call of Grafana's API."""
+        login = base64.b64encode(f"admin:{self.secret('grafana_password')}".encode()).decode()
+        return call(method, self.url("GRAFANA_PORT", path), body, Authorization=f"Basic {login}")
 
     def host_environment(self) -> dict[str, str]:
         """What `init env` tells a shell of the host, without its own VQE_ and AWS_ variables."""

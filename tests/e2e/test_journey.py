@@ -3,7 +3,6 @@
 The tests build on each other: each is a step of one journey on one stack.
 """
 
-import base64
 import io
 import json
 import os
@@ -19,7 +18,7 @@ import pytest
 
 from tests.services.probes import eventually
 
-from .stack import ROOT, Stack, call
+from .stack import ROOT, Stack
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -106,6 +105,8 @@ def test_no_container_is_root_and_no_port_is_open_to_others(stack):
         ).stdout.strip()
         assert owner != "0", f"{container['Name']} runs as root"
         assert "no-new-privileges:true" in facts["HostConfig"]["SecurityOpt"], container["Name"]
+        assert facts["HostConfig"]["ReadonlyRootfs"], container["Name"]
+        assert facts["HostConfig"]["CapDrop"] == ["ALL"], container["Name"]
         for bindings in (facts["HostConfig"]["PortBindings"] or {}).values():
             assert {b["HostIp"] for b in bindings} == {"127.0.0.1"}, container["Name"]
         secret = stack.secret("minio_root_password")
@@ -218,6 +219,7 @@ def test_every_panel_and_rule_has_its_data(stack, tmp_path):
     """Each panel of the six dashboards, drawn from the journey; each metric that a rule names is in Prometheus."""
     from tests.integration.test_monitoring import asked
 
+    stack.run("h2")  # the newest run that is shown has gradients, however long the sweep took
     draw = [
         sys.executable,
         "monitoring/draw_dashboards.py",
@@ -228,7 +230,7 @@ def test_every_panel_and_rule_has_its_data(stack, tmp_path):
     ]
 
     def drawn() -> bool:
-        done = subprocess.run([*draw, "--minutes", "30"], cwd=ROOT, capture_output=True, text=True, timeout=200)
+        done = subprocess.run([*draw, "--minutes", "60"], cwd=ROOT, capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stdout + done.stderr
         return len(list(tmp_path.glob("*.png"))) == 6
 
@@ -251,19 +253,14 @@ def test_grafana_serves_the_dashboards(stack):
     if "grafana" in stack.scales:
         assert not stack.containers("grafana")
         return
-    login = base64.b64encode(f"admin:{stack.secret('grafana_password')}".encode()).decode()
-
-    def grafana(method: str, path: str, body: Any = None) -> Any:
-        return call(method, stack.url("GRAFANA_PORT", path), body, Authorization=f"Basic {login}")
-
-    (source,) = grafana("GET", "/api/datasources")
+    (source,) = (s for s in stack.grafana("GET", "/api/datasources") if s["type"] == "prometheus")
     most = "topk(1, max by (instance) (changes(vqe_run_iterations[1h])))"
     process = stack.prometheus(most)[0]["metric"]["instance"]
-    uids = [found["uid"] for found in grafana("GET", "/api/search?type=dash-db")]
+    uids = [found["uid"] for found in stack.grafana("GET", "/api/search?type=dash-db")]
     assert len(uids) == 6
     empty = []
     for uid in uids:
-        for panel in grafana("GET", f"/api/dashboards/uid/{uid}")["dashboard"]["panels"]:
+        for panel in stack.grafana("GET", f"/api/dashboards/uid/{uid}")["dashboard"]["panels"]:
             queries = [
                 target | {
                     "datasource": {"uid": source["uid"]}, "intervalMs": 15_000, "maxDataPoints": 240,
@@ -271,13 +268,41 @@ def test_grafana_serves_the_dashboards(stack):
                 }
                 for target in panel["targets"]
             ]  # fmt: skip
-            results = grafana("POST", "/api/ds/query", {"queries": queries, "from": "now-1h", "to": "now"})["results"]
+            asked = {"queries": queries, "from": "now-1h", "to": "now"}
+            results = stack.grafana("POST", "/api/ds/query", asked)["results"]
             assert len(results) == len(queries)
             assert not [r["error"] for r in results.values() if "error" in r], f"{uid}: {panel['title']}"
             columns = [c for r in results.values() for frame in r["frames"] for c in frame["data"]["values"]]
             if not any(columns) and "noValue" not in panel["fieldConfig"]["defaults"]:
                 empty.append(f"{uid}: {panel['title']}")
     assert not empty
+
+
+def test_loki_has_the_lines_of_every_container(stack, runs):
+    """Where it is part of the stack: who wrote lines is in it by name, a run is found by its id, Grafana asks it."""
+    if "docker-compose.logs.yml" not in stack.files:
+        assert not [c for c in stack.containers() if c["Service"] in ("loki", "promtail")]
+        return
+
+    def lines(question: str) -> list[str]:
+        found = stack.get("LOKI_PORT", "/loki/api/v1/query_range", query=question, since="24h", limit="10")
+        return [line for stream in found["data"]["result"] for _, line in stream["values"]]
+
+    for container in stack.containers():
+        if container["Service"] in ("loki", "promtail"):  # they keep Docker's own log
+            continue
+        wrote = subprocess.run(["docker", "logs", container["Name"]], capture_output=True, check=True)
+        if (wrote.stdout + wrote.stderr).strip():
+            question = f'{{service="{container["Service"]}"}} | container="{container["Name"]}"'
+            assert eventually(lambda q=question: lines(q), 30), f"no lines of {container['Name']}"
+    run_id = next(iter(runs))
+    question = f'{{service="simulator"}} | run_id="{run_id}"'
+    assert run_id in lines(question)[0]
+    assert lines('{service="kafka"} | level="info"')
+    if "grafana" not in stack.scales:
+        query = {"refId": "A", "datasource": {"uid": "loki"}, "queryType": "range", "expr": question}
+        answer = stack.grafana("POST", "/api/ds/query", {"queries": [query], "from": "now-24h", "to": "now"})
+        assert run_id in json.dumps(answer["results"]["A"]["frames"])
 
 
 def test_alerts_reach_somebody(stack, receiver):

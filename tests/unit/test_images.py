@@ -1,10 +1,12 @@
-"""The images' lock files hold what pyproject.toml asks for, and never both builds of Aer."""
+"""The images' lock files hold what pyproject.toml asks for, and never both builds of Aer; the compose files fit each other."""
 
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -49,3 +51,42 @@ def test_every_variable_of_the_compose_files_is_documented():
         used |= set(re.findall(r"(?<!\$)\$\{([A-Z0-9_]+)", path.read_text()))
     documented = set(re.findall(r"^#?([A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     assert used == documented
+
+
+def compose(name: str) -> dict[str, dict[str, Any]]:
+    """The services of a compose file."""
+    services: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / name).read_text())["services"]
+    return services
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in ROOT.glob("docker-compose*.yml")))
+def test_ports_are_open_to_this_host_only(name):
+    ports = [(service, port) for service, of in compose(name).items() for port in of.get("ports", [])]
+    assert not [(service, port) for service, port in ports if not port.startswith("127.0.0.1:")]
+
+
+def test_with_the_logs_overlay_every_service_sends_its_lines_to_promtail():
+    base, overlay = compose("docker-compose.yml"), compose("docker-compose.logs.yml")
+    assert overlay.keys() - base.keys() == {"loki", "promtail"}
+    published = overlay["promtail"]["ports"][0]
+    for name in base:
+        logging = overlay.get(name, {}).get("logging", {"driver": "that of docker-compose.yml"})
+        assert logging["driver"] == "gelf", name
+        address = logging["options"]["gelf-address"].removeprefix("udp://")
+        assert published == f"{address}:12201/udp", name
+        assert logging["options"]["labels"] == "com.docker.compose.service", name
+
+
+def test_with_the_logs_overlay_nothing_starts_before_promtail():
+    overlay = compose("docker-compose.logs.yml")
+    for name, service in compose("docker-compose.yml").items():
+        waits = service.get("depends_on") or overlay[name].get("depends_on", {}).get("promtail")
+        assert waits, f"{name} starts before Promtail: *logs-first"
+
+
+def test_the_logs_overlay_mounts_nothing_into_a_folder_of_the_repository():
+    mounts = [
+        m for name in ("docker-compose.yml", "docker-compose.logs.yml") for m in compose(name)["grafana"]["volumes"]
+    ]
+    targets = {m.split(":")[1] for m in mounts}
+    assert not [(a, b) for a in targets for b in targets if b.startswith(a + "/")], "Docker would make a file there"

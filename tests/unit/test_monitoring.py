@@ -169,6 +169,39 @@ def test_an_empty_secret_file_is_no_webhook(tmp_path):
     assert "webhook" not in (tmp_path / "out.yml").read_text()
 
 
+@pytest.mark.parametrize(
+    ("line", "level"),
+    [('{"event": "INFO in it", "n": 1, "level": "warning"}', "warn"), ('{"level": 30, "event": "x"}', "unknown"),
+     ('{"event": "x", "level": "no level"}', "unknown"), ("vqe: unknown basis 'x' for H", "unknown"), ("an error happened", "unknown"),
+     ("[2026-11-21 22:07:05,492] INFO [QuorumController id=1] no error", "info"),
+     ('2026-11-21 22:04:15 UTC [82] ERROR:  relation "information" does not exist', "error"),
+     ("2026-11-21T22:04:14Z [error    ] Could not configure [loc] INFO", "error"),
+     ('time=2026-11-21 level=warn msg="ERROR"', "warn"), ("26/11/21 22:07:34 WARN SparkContext: stopped", "warn")],
+)  # fmt: skip
+def test_a_lines_level_is_read(line, level):
+    """Promtail's own expressions, in its order: JSON's key, else the first word that looks like a level."""
+    (scrape,) = yaml.safe_load((MONITORING / "loki" / "promtail.yaml").read_text())["scrape_configs"]
+    known, words = (stage["regex"] for stage in scrape["pipeline_stages"] if "regex" in stage)
+    try:
+        told = re.search(known["expression"], str(json.loads(line)["level"]))
+    except ValueError:
+        told = None
+    first = re.search(words["expression"], line)
+    found = told["known"] if told else (first["upper"] or first["lower"]) if first else "unknown"
+    assert found.lower().replace("warning", "warn") == level
+
+
+def test_only_bounded_names_are_labels_of_loki():
+    (scrape,) = yaml.safe_load((MONITORING / "loki" / "promtail.yaml").read_text())["scrape_configs"]
+    stages = scrape["pipeline_stages"]
+    assert scrape["gelf"]["labels"].keys() | {name for s in stages for name in s.get("labels", {})} == {
+        "job",
+        "service",
+    }
+    (kept,) = (s["structured_metadata"] for s in stages if "structured_metadata" in s)
+    assert kept.keys() == {"level", "run_id", "spec_id", "batch_id", "sweep_id", "container"}
+
+
 def test_the_runbooks_questions_have_answers(tmp_path):
     import study
 
