@@ -286,8 +286,9 @@ def pipeline() -> list[Panel]:
              [Query("sum by (outcome) (vqe_worker_jobs_total)", "{{outcome}}")], steps=[(None, BLUE)], minimum=0, height=6),
         series("DAG runs", "DAG runs that ended since the exporter began, and failed ones.",
                [Query("sum by (dag_id) (airflow_dagrun_duration_success_seconds_count)", "{{dag_id}} succeeded"),
-                Query("sum by (dag_id) (airflow_dagrun_duration_failed_seconds_count)", "{{dag_id}} failed")], width=12,
-               minimum=0),
+                Query("sum by (dag_id) (airflow_dagrun_duration_failed_seconds_count) "
+                      "or 0 * sum by (dag_id) (airflow_dagrun_duration_success_seconds_count)", "{{dag_id}} failed")],
+               width=12, minimum=0),
         series("Airflow's heartbeats", "Per minute; a line at 0 is a process that hangs or is gone.",
                [Query("60 * rate(airflow_scheduler_heartbeat_total[5m])", "scheduler"),
                 Query("60 * rate(airflow_dag_processor_heartbeat_total[5m])", "DAG processor")], width=12, minimum=0),
