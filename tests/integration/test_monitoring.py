@@ -225,8 +225,8 @@ def journey(watched, tmp_path_factory):
     watched.platform.vqe("run", "h2", "--repeat", "6")
     _build_tables(watched.platform)
     watched.hear_airflow()
-    eventually(lambda: watched.value("vqe_accuracy_usual_error_hartree") is not None, 30, "a usual error")
-    eventually(lambda: watched.value("vqe:result_duration_seconds:mean") is not None, 30, "recorded rules")
+    eventually(lambda: watched.value("vqe_accuracy_usual_error_hartree") is not None, 90, "a usual error")
+    eventually(lambda: watched.value("vqe:result_duration_seconds:mean") is not None, 90, "recorded rules")
     return watched
 
 
@@ -285,7 +285,7 @@ def test_every_metric_that_is_asked_for_is_exposed(journey):
         return True
 
     assert len(asked()) > 60
-    eventually(all_there, 30, "every metric")  # the exporter's rounds, then a scrape
+    eventually(all_there, 60, "every metric")  # the exporter's rounds, then a scrape
 
 
 def test_every_target_of_the_configuration_is_scraped(journey):

@@ -428,9 +428,13 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+_given: set[int] = set()
+"""Ports that somebody of this process has and may not have opened yet."""
+
+
 def _free_ports(count: int) -> list[int]:
-    """Ports that are free now. From below the range that the system gives to outgoing connections, which would take
-    a stopped service's port before it starts again."""
+    """Ports that are free now, each given once. From below the range that the system gives to outgoing connections,
+    which would take a stopped service's port before it starts again."""
     with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
         first_ephemeral = int(file.read().split()[0])
     low, high = 10_000, max(first_ephemeral, 20_000)
@@ -442,6 +446,7 @@ def _free_ports(count: int) -> list[int]:
                 probe.bind((HOST, port))
             except OSError:
                 continue
-        if port not in found:
+        if port not in _given:
+            _given.add(port)
             found.append(port)
     return found
