@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -148,13 +149,12 @@ class Ledger:
     @classmethod
     def of(cls, warehouse: Warehouse) -> "Ledger":
         rows = warehouse.scan(
-            declared.by_name(LEDGER, warehouse.tables), ("source_path", "etag", "status", "batch_id", "processed_at")
+            declared.by_name(LEDGER, warehouse.tables), ("source_path", "etag", "status", "processed_at")
         )
         known: dict[str, dict[str, str]] = {}
         for path, etag, status in zip(*(rows[c].to_pylist() for c in ("source_path", "etag", "status")), strict=True):
             known.setdefault(path, {})[etag] = status
-        newest = pc.max(rows["batch_id"]).as_py() if rows.num_rows else None
-        return cls(known, newest, pc.max(rows["processed_at"]).as_py() if rows.num_rows else None)
+        return cls(known, warehouse.newest_batch(), pc.max(rows["processed_at"]).as_py() if rows.num_rows else None)
 
     def unknown(self, store: RawStore) -> list[RawObject]:
         """Objects whose path the ledger does not hold."""
@@ -180,13 +180,28 @@ def _ordered(objects: Any) -> list[RawObject]:
     return sorted(objects, key=lambda o: (-o.major, o.path))
 
 
+def new_batch_id(warehouse: Warehouse) -> str:
+    """An id above those of all batches that are known, so that ids sort as batches do.
+
+    It is a UUIDv7 of the present; where the clock has stepped back, one a millisecond above the highest. No order is
+    taken from ids: they only look right to who sorts them.
+    """
+    known = [tag.removeprefix(TAG_PREFIX) for tag in warehouse.published()]
+    highest = max(filter(None, (*known, warehouse.newest_batch())), default="")
+    fresh = str(uuid_utils.uuid7())
+    if fresh > highest:
+        return fresh
+    millis = (UUID(highest).int >> 80) + 1
+    return str(UUID(int=(millis << 80) | (UUID(fresh).int & ((1 << 80) - 1))))
+
+
 class _Batch:
     def __init__(self, warehouse: Warehouse, store: RawStore, ledger: Ledger, now: datetime) -> None:
         self.warehouse = warehouse
         self.store = store
         self.ledger = ledger
         self.now = now
-        self.batch_id = str(uuid_utils.uuid7())
+        self.batch_id = new_batch_id(warehouse)
         self.data_tables = tuple(t for t in warehouse.tables if t.sources)
         self.pending = {t.name: builder.Pending(t) for t in self.data_tables}
         self.files: dict[str, list[DataFile]] = {t.name: [] for t in warehouse.tables}

@@ -41,8 +41,8 @@ def maintain(
     orphan_age: timedelta = ORPHAN_AGE,
     wait_seconds: float = WAIT_SECONDS,
 ) -> Upkeep:
-    """Merges small files, moves the newest tag to the merged ones (its rows are the same), and deletes files that no
-    snapshot has. No row changes.
+    """Merges small files, moves the newest tag to the merged ones, and deletes files that no snapshot has. No row of
+    any tag changes: where a batch died and left rows in a table, that table's tags stay where they are.
 
     Args:
         orphan_age: age from which a file of no snapshot is deleted; so long, too, the snapshot stays that the newest tag
@@ -57,9 +57,12 @@ def maintain(
     orphans, orphan_bytes = 0, 0
     with lock_of(location, wait_seconds), Warehouse(location, tables) as warehouse:
         warehouse.prepare()
-        newest = Ledger.of(warehouse).newest_batch
+        newest = warehouse.newest_batch()
         warehouse.repair(newest)
         for table in warehouse.tables:
+            tag = None if newest is None else TAG_PREFIX + newest
+            if tag is not None and not warehouse.is_as_tagged(table, tag):
+                tag = None  # a batch that died has rows here: its tag comes with the next batch
             count = 0
             while tasks := warehouse.small_files(table, at_least=2):
                 files = warehouse.write(table, warehouse.rows_in(table, tasks))
@@ -68,7 +71,7 @@ def maintain(
             if count:
                 merged[table.name] = count
             if newest is not None and (count or warehouse.keeps_for_readers(table)):
-                warehouse.tag(table, TAG_PREFIX + newest, orphan_age)
+                warehouse.retag(table, tag, (), orphan_age)
             deleted, size = _delete_orphans(warehouse, warehouse.load(table), orphan_age)
             orphans, orphan_bytes = orphans + deleted, orphan_bytes + size
     return Upkeep(merged, orphans, orphan_bytes, time.perf_counter() - started)
@@ -118,6 +121,7 @@ def verify(
     now = now or datetime.now(UTC)
     location = Location.of(data_dir)
     with Warehouse.read(data_dir, tables) as warehouse:
+        warehouse.as_of = next(reversed(warehouse.published()), None)
         issues = _tags(warehouse)
         for table in warehouse.tables:
             issues += _rows(warehouse, table)
@@ -185,7 +189,7 @@ def _rows(warehouse: Warehouse, table: Table) -> list[Issue]:
 
 @dataclass(frozen=True)
 class TableSummary:
-    """A table in figures, as of its current snapshot."""
+    """A table in figures, as of the newest published batch."""
 
     name: str
     rows: int
@@ -201,7 +205,7 @@ def summaries(data_dir: str | Path, tables: Sequence[Table] = TABLES) -> tuple[l
         found = []
         for table in warehouse.tables:
             loaded = warehouse.load(table)
-            snapshot = loaded.current_snapshot()
+            snapshot = warehouse.published_snapshot(table)
             if snapshot is None or snapshot.summary is None:
                 raise StorageError(f"table {table.name} has no snapshot")
             total = snapshot.summary.additional_properties

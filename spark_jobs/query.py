@@ -232,7 +232,7 @@ def _register_table(connection: duckdb.DuckDBPyConnection, warehouse: Warehouse,
     snapshot = warehouse.snapshot_of(found, tag)
     scan = found.scan(snapshot_id=snapshot)
     schema = scan.projection()
-    tasks = list(scan.plan_files())
+    tasks = [] if tag is None else list(scan.plan_files())  # a batch that died before the first was published: nothing
     paths = [local_path(t.file.file_path) for t in tasks]
     if any(t.delete_files for t in tasks) or any(p is None for p in paths):
         # not ours: we write no delete files. Correct, in memory

@@ -11,10 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from spark_jobs import warehouse as commits
-from spark_jobs.batch import Ledger
 from spark_jobs.lock import WAIT_SECONDS, lock_of
 from spark_jobs.tables import TABLES, Table
 from spark_jobs.warehouse import CATALOG_NAME, TAG_PREFIX, Location, Warehouse, tags_of
@@ -60,11 +58,14 @@ def maintain(
     for name in [t.name for t in tables]:
         with lock_of(location, wait_seconds), Warehouse(location, tables) as warehouse:
             warehouse.prepare()
-            newest = Ledger.of(warehouse).newest_batch
+            newest = warehouse.newest_batch()
             warehouse.repair(newest)
             table = next(t for t in warehouse.tables if t.name == name)
+            tag = None if newest is None else TAG_PREFIX + newest
+            if tag is not None and not warehouse.is_as_tagged(table, tag):
+                tag = None  # a batch that died has rows here: its tag comes with the next batch
             _compact(spark, warehouse, table, target_bytes, min_files, done)
-            _expire(warehouse, table, newest, keep, orphan_age, done)
+            _expire(warehouse, table, tag, keep, orphan_age, done)
             done.orphan_files += _delete_orphans(spark, table, orphan_age)
     done.seconds = time.perf_counter() - started
     return done
@@ -91,21 +92,37 @@ def _compact(spark: Any, warehouse: Warehouse, table: Table, target_bytes: int, 
 
 
 def _expire(
-    warehouse: Warehouse, table: Table, newest: str | None, keep: timedelta, readers: timedelta, done: Upkeep
+    warehouse: Warehouse, table: Table, moved: str | None, keep: timedelta, readers: timedelta, done: Upkeep
 ) -> None:
-    """Moves the newest tag to the current snapshot, drops tags that are too old and snapshots that nothing needs."""
-    newest_tag = None if newest is None else TAG_PREFIX + newest
-    oldest = datetime.now(UTC) - keep
-    dropped = [t for t in tags_of(warehouse.load(table)) if t != newest_tag and made_at(t) < oldest]
+    """Moves a tag to the current snapshot, drops tags that are too old and snapshots that nothing needs."""
+    wanted = set(warehouse.published()) - set(outdated_tags(warehouse, keep))  # the ledger is the last to drop a tag
+    dropped = [t for t in tags_of(warehouse.load(table)) if t not in wanted]
     done.dropped_tags = max(done.dropped_tags, len(dropped))
-    if expired := warehouse.retag(table, newest_tag, dropped, readers):
+    if expired := warehouse.retag(table, moved, dropped, readers):
         done.expired_snapshots[table.name] = expired
 
 
-def made_at(tag: str) -> datetime:
-    """When a batch began: its id is a UUIDv7."""
-    millis = UUID(tag.removeprefix(TAG_PREFIX)).int >> 80
-    return datetime.fromtimestamp(millis / 1000, UTC)
+def outdated_tags(warehouse: Warehouse, keep: timedelta) -> list[str]:
+    """Tags of published batches that are older than the newest one by more than `keep`, oldest first.
+
+    A clock told when each was published, and may have been wrong. So tags go from the oldest on and none before an
+    older one, whatever times they have; a time that is yet to come counts as that of the next batch; and age is
+    counted from the newest batch, so that a clock that runs ahead today makes nothing old.
+    """
+    times = warehouse.published_at()
+    now = datetime.now(UTC)
+    known = list(times.items())
+    until = now
+    for i in reversed(range(len(known))):
+        tag, at = known[i]
+        until = at if at <= now else until
+        known[i] = (tag, until)
+    outdated = []
+    for tag, at in known[:-1]:
+        if known[-1][1] - at <= keep:
+            break
+        outdated.append(tag)
+    return outdated
 
 
 def _delete_orphans(spark: Any, table: Table, age: timedelta) -> int:

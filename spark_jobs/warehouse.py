@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,10 @@ from pyiceberg.expressions import BooleanExpression
 from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import ArrowScan, _dataframe_to_data_files
 from pyiceberg.manifest import DataFile
-from pyiceberg.table import FileScanTask, Transaction
+from pyiceberg.table import FileScanTask, StagedTable, Transaction
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.refs import SnapshotRefType
+from pyiceberg.table.refs import SnapshotRef, SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
 
@@ -40,8 +40,12 @@ CATALOG_NAME = "vqe"
 
 MAX_TAGS = 30
 TAG_PREFIX = "batch_"
+BATCH_ID = "vqe.batch-id"
+"""Property of a snapshot: the batch that committed it."""
 KEPT_PREFIX = "kept_until_"
 """Of tags `kept_until_<Unix seconds>_<snapshot id>`: snapshots that only their readers need, and these not for long."""
+SKEW_MS = 30_000
+"""Milliseconds by which two machines' clocks may differ: Iceberg allows a minute."""
 SMALL_FILE_BYTES = 8 << 20
 SMALL_FILES_BEFORE_MERGE = 24
 MERGE_AT_MOST_BYTES = 64 << 20
@@ -126,7 +130,7 @@ class Warehouse:
         self.location = location
         self.tables = tuple(tables)
         # sqlite3 warns of a connection that is collected unclosed: close() does it
-        self.catalog = SqlCatalog(
+        self.catalog = _Catalog(
             CATALOG_NAME,
             uri=location.catalog_uri,
             warehouse=location.warehouse,
@@ -135,6 +139,8 @@ class Warehouse:
             **_s3_properties(),
         )
         self._loaded: dict[str, IcebergTable] = {}
+        self.as_of: str | None = None
+        """The tag that `scan` reads where it is given none; None: what is current, published or not."""
 
     def __enter__(self) -> "Warehouse":
         return self
@@ -188,6 +194,7 @@ class Warehouse:
                 self._create(table)
             else:
                 self._evolve(table, found)
+                self._put_times_in_order(table, found)
 
     def _create(self, table: Table) -> None:
         transaction = self.catalog.create_table_transaction(
@@ -225,6 +232,16 @@ class Warehouse:
                 update.add_column(column.name, declared.iceberg_type(column.type, count(1)), doc=table.doc_of(column))
         on_commit(f"evolve {table.name}")
 
+    def _put_times_in_order(self, table: Table, found: IcebergTable) -> None:
+        """After the clock has stepped back: Spark refuses a table whose commits are not in the order of their times,
+        and a commit before the last one's time. The commit that is made here has `_Catalog` lower those times."""
+        now = int(time.time() * 1e3)
+        if times_in_order(found.metadata, now + SKEW_MS) is not found.metadata:
+            before_commit()
+            with found.transaction() as transaction:
+                transaction.set_properties({"vqe.key": ",".join(table.key)})
+            on_commit(f"times {table.name}")
+
     # --- reading ---
 
     def scan(
@@ -241,6 +258,8 @@ class Warehouse:
 
     def _scan(self, table: Table, columns: Sequence[str], where: BooleanExpression, tag: str | None) -> Any:
         found = self.load(table)
+        if tag is None and self.as_of in found.metadata.refs:
+            tag = self.as_of
         return found.scan(row_filter=where, selected_fields=tuple(columns), snapshot_id=self.snapshot_of(found, tag))
 
     def snapshot_of(self, found: IcebergTable, tag: str | None) -> int | None:
@@ -255,13 +274,52 @@ class Warehouse:
             found.refresh()  # loaded before the ledger, which told the tag: the ledger is tagged last
         ref = found.metadata.refs.get(tag)
         if ref is None:
-            raise InputError(f"no tag {tag} (known: {', '.join(sorted(tags_of(found))[-5:]) or 'none'})")
+            raise InputError(f"no tag {tag} (known: {', '.join(tags_of(found)[-5:]) or 'none'})")
         current = found.metadata.current_snapshot_id
         return None if ref.snapshot_id == current else ref.snapshot_id
 
     def published(self) -> list[str]:
         """Tags of published batches, oldest first: those of the ledger, which is tagged last."""
-        return sorted(tags_of(self.load(declared.by_name(LEDGER, self.tables))))
+        return tags_of(self.load(declared.by_name(LEDGER, self.tables)))
+
+    def published_snapshot(self, table: Table) -> Snapshot | None:
+        """The snapshot that the newest published batch has of a table; the current one where there is none."""
+        found = self.load(table)
+        tag = next(reversed(self.published()), None)
+        if tag is not None and tag not in found.metadata.refs:
+            found.refresh()  # loaded before the ledger
+        ref = found.metadata.refs.get(tag or "")
+        return found.current_snapshot() if ref is None else found.snapshot_by_id(ref.snapshot_id)
+
+    def published_at(self) -> dict[str, datetime]:
+        """Tags of published batches, oldest first, with what the clock said at the commits that they point to."""
+        found = self.load(declared.by_name(LEDGER, self.tables))
+        millis = {s.snapshot_id: s.timestamp_ms for s in found.metadata.snapshots}
+        refs = found.metadata.refs
+        return {tag: datetime.fromtimestamp(millis[refs[tag].snapshot_id] / 1e3, UTC) for tag in self.published()}
+
+    def newest_batch(self) -> str | None:
+        """Id of the batch whose ledger was committed last, published or not; None before the first.
+
+        Iceberg's sequence numbers tell, for a batch id and a commit's time come from a clock that can step back.
+        """
+        found = self.load(declared.by_name(LEDGER, self.tables))
+        batches = {ref.snapshot_id: name.removeprefix(TAG_PREFIX) for name, ref in _batch_refs(found).items()}
+        for snapshot in found.metadata.snapshots:
+            if (batch_id := _summary(snapshot).get(BATCH_ID)) is not None:
+                batches.setdefault(snapshot.snapshot_id, batch_id)
+        numbers = _sequence_numbers(found)
+        return batches[max(batches, key=lambda s: numbers[s])] if batches else None
+
+    def is_as_tagged(self, table: Table, tag: str) -> bool:
+        """Whether the table's current snapshot is the one that this tag points to.
+
+        It is not while a batch that died has left rows in the table, which no reader may see before the next batch
+        publishes them.
+        """
+        metadata = self.load(table).metadata
+        ref = metadata.refs.get(tag)
+        return ref is not None and ref.snapshot_id == metadata.current_snapshot_id
 
     # --- writing ---
 
@@ -280,7 +338,7 @@ class Warehouse:
     ) -> None:
         """Commits data files; those in `merged` leave, their rows stand in `files`."""
         found = self.load(table)
-        properties = {} if batch_id is None else {"vqe.batch-id": batch_id}
+        properties = {} if batch_id is None else {BATCH_ID: batch_id}
         transaction = _Transaction(found)
         update = transaction.update_snapshot(snapshot_properties=properties)
         with update.overwrite() if merged else update.merge_append() as snapshot:
@@ -296,7 +354,7 @@ class Warehouse:
         """Commits rows in place of those that `where` names. For the ledger only: a rejected object that now loads."""
         found = self.load(table)
         transaction = _Transaction(found)
-        transaction.overwrite(rows, overwrite_filter=where, snapshot_properties={"vqe.batch-id": batch_id})
+        transaction.overwrite(rows, overwrite_filter=where, snapshot_properties={BATCH_ID: batch_id})
         before_commit()
         transaction.commit_transaction()
         on_commit(f"append {table.name}")
@@ -346,8 +404,12 @@ class Warehouse:
         Args:
             readers: as `retag` has it.
         """
-        tags = sorted({*tags_of(self.load(table)), tag})
-        self.retag(table, tag, tags[:-MAX_TAGS], readers)
+        age = {name: i for i, name in enumerate(self.published())}
+        tags = [name for name in tags_of(self.load(table)) if name != tag]
+        # A table's own sequence numbers cannot tell two batches apart of which one brought it no row: the ledger's can.
+        # What the ledger has dropped is older than what it has.
+        tags.sort(key=lambda name: age.get(name, -1))
+        self.retag(table, tag, tags[: max(0, len(tags) + 1 - MAX_TAGS)], readers)
 
     def retag(self, table: Table, tag: str | None, dropped: Sequence[str], readers: timedelta) -> int:
         """Tags the current snapshot and drops tags, in one commit that expires snapshots which nothing needs then.
@@ -407,6 +469,37 @@ class Warehouse:
         return [t.name for t in lacking]
 
 
+class _Catalog(SqlCatalog):
+    """The catalog, whose commits leave the times of a table's history in order."""
+
+    def _update_and_stage_table(self, *args: Any, **kwargs: Any) -> StagedTable:
+        staged = super()._update_and_stage_table(*args, **kwargs)
+        staged.metadata = times_in_order(staged.metadata, staged.metadata.last_updated_ms)
+        return staged
+
+
+def times_in_order(metadata: TableMetadata, latest_ms: int) -> TableMetadata:
+    """The metadata with no time in its logs after `latest_ms` or after that of a later entry; the same object where
+    that is so already.
+
+    Iceberg's Java library does not open a table where an entry is more than a minute before the one that it follows.
+    The order of entries and their snapshots stay as they are.
+    """
+    changed: dict[str, Any] = {}
+    for name in ("snapshot_log", "metadata_log"):
+        entries, bound, lowered = [], latest_ms, False
+        for entry in reversed(getattr(metadata, name)):
+            if entry.timestamp_ms > bound:
+                entry, lowered = entry.model_copy(update={"timestamp_ms": bound}), True
+            bound = entry.timestamp_ms
+            entries.append(entry)
+        if lowered:
+            changed[name] = entries[::-1]
+    if metadata.last_updated_ms > latest_ms:
+        changed["last_updated_ms"] = latest_ms
+    return metadata.model_copy(update=changed) if changed else metadata
+
+
 class _Transaction(Transaction):
     """A transaction that works out its metadata once a change.
 
@@ -425,12 +518,22 @@ class _Transaction(Transaction):
 
 
 def tags_of(found: IcebergTable) -> list[str]:
-    """Names of a table's batch tags."""
-    return [
-        name
+    """Names of a table's batch tags, oldest first: in the order of the commits that they point to."""
+    refs, numbers = _batch_refs(found), _sequence_numbers(found)
+    return sorted(refs, key=lambda name: (numbers[refs[name].snapshot_id], name))
+
+
+def _batch_refs(found: IcebergTable) -> dict[str, SnapshotRef]:
+    return {
+        name: ref
         for name, ref in found.metadata.refs.items()
         if ref.snapshot_ref_type == SnapshotRefType.TAG and name.startswith(TAG_PREFIX)
-    ]
+    }
+
+
+def _sequence_numbers(found: IcebergTable) -> dict[int, int]:
+    """Of each snapshot: Iceberg counts a table's commits."""
+    return {s.snapshot_id: s.sequence_number or 0 for s in found.metadata.snapshots}
 
 
 def unneeded(snapshots: Iterable[Snapshot], refs: dict[str, Any]) -> set[int]:

@@ -17,7 +17,7 @@ RECENT = timedelta(hours=24)
 
 
 class CatalogSource:
-    """Looks at the tables' newest snapshots; reads the ledger and the issues only when they changed.
+    """Looks at the newest published batch; reads the ledger and the issues only when they changed.
 
     Args:
         settings: the data directory; the catalog is where `VQE_CATALOG_URI` says, else in it.
@@ -55,9 +55,11 @@ class CatalogSource:
             self._seen = True
             return
         with opened as warehouse:
+            # What a batch has committed and not published yet is not looked at: neither shown, nor taken for seen.
+            warehouse.as_of = next(reversed(warehouse.published()), None)
             sizes = {}
             for table in warehouse.tables:
-                snapshot = warehouse.load(table).current_snapshot()
+                snapshot = warehouse.published_snapshot(table)
                 summary = {} if snapshot is None or snapshot.summary is None else snapshot.summary.additional_properties
                 sizes[table.name] = (
                     int(summary.get("total-records", 0)),
@@ -125,7 +127,7 @@ class CatalogSource:
 
         table = declared.by_name(declared.LEDGER, warehouse.tables)
         found = warehouse.load(table)
-        snapshot = found.current_snapshot()
+        snapshot = warehouse.published_snapshot(table)
         published = warehouse.published()
         if snapshot is None or not published or snapshot.snapshot_id == self._ledger_snapshot:
             return
@@ -158,7 +160,7 @@ class CatalogSource:
         from spark_jobs import tables as declared
 
         table = declared.by_name(declared.QUALITY_ISSUES, warehouse.tables)
-        snapshot = warehouse.load(table).current_snapshot()
+        snapshot = warehouse.published_snapshot(table)
         if snapshot is None or snapshot.snapshot_id == self._issues_snapshot:
             return
         rows = warehouse.scan(table, ("check_name", "found_at"))

@@ -402,6 +402,36 @@ def test_the_tables_tell_their_rows_the_last_batch_and_what_is_pending(tmp_path,
     assert samples(source.families(False))["vqe_batch_pending_seconds",] == pytest.approx(50, abs=10)
 
 
+def test_a_look_while_a_batch_is_published_shows_the_batch_before_and_then_the_batch(tmp_path, monkeypatch):
+    from spark_jobs import batch, warehouse
+
+    monkeypatch.delenv("VQE_CATALOG_URI", raising=False)
+    monkeypatch.delenv("VQE_WAREHOUSE", raising=False)
+    study.write(tmp_path)
+    before = batch.build(tmp_path)
+    source = CatalogSource(settings(data_dir=tmp_path), None, threading.Lock())
+    damaged = tmp_path / "raw/vqe_result_v1/partition=9/vqe_result_v1+9+0000000000000000000.avro"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"no Avro")
+    seen = []
+
+    def look(what: str) -> None:
+        if what in ("append processing_metadata", "tag molecules"):
+            source.look()
+            found = samples(source.families(True))
+            seen.append(
+                (found["vqe_batch_last_loaded_objects",], found["vqe_table_rows", "processing_metadata"],
+                 found["vqe_batch_objects_total", "rejected"])
+            )  # fmt: skip
+
+    monkeypatch.setattr(warehouse, "on_commit", look)
+    batch.build(tmp_path)
+    assert seen == [(before.loaded, before.loaded, 0)] * 2
+    source.look()
+    found = samples(source.families(True))
+    assert found["vqe_batch_last_rejected_objects",] == found["vqe_batch_objects_total", "rejected"] == 1
+
+
 def test_a_platform_without_tables_yet_is_no_failure(tmp_path, monkeypatch):
     monkeypatch.setenv("VQE_CATALOG_URI", f"sqlite:///{tmp_path}/c.db")
     source = CatalogSource(settings(data_dir=tmp_path), RunBook(lost_after=600), threading.Lock())
