@@ -159,12 +159,14 @@ class Facts:
     records: int
     first_event_at: Any  # datetime, UTC
     last_event_at: Any
+    run_ids: list[str] | None  # sorted
 
 
 def facts(events: pa.Table) -> Facts:
-    """Number of records, and the first and last `recorded_at`."""
+    """Number of records, the first and last `recorded_at`, and the runs that they are of."""
     span = pc.min_max(events["recorded_at"]).as_py()
-    return Facts(events.num_rows, span["min"], span["max"])
+    runs = pc.unique(events["run_id"]).to_pylist() if "run_id" in events.column_names else []
+    return Facts(events.num_rows, span["min"], span["max"], sorted(runs) or None)
 
 
 # --- events to rows ------------------------------------------------------------------------------------------------

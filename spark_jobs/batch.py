@@ -46,7 +46,7 @@ _MAX_IN = 200
 class BatchReport:
     """What a build did."""
 
-    batch_id: str | None  # None: nothing was new, nothing was committed
+    batch_id: str | None  # None: no object was new and no issue was found
     rows: dict[str, int] = field(default_factory=dict)  # rows added, by table
     loaded: int = 0  # objects
     rejected: tuple[tuple[str, str], ...] = ()  # (path, reason)
@@ -116,14 +116,16 @@ def _run(
         ledger = Ledger.of(warehouse)
         repaired = tuple(warehouse.repair(ledger.newest_batch))
         objects = ledger.changed(store) if whole else ledger.unknown(store)
-        if not objects:
-            return BatchReport(None, repaired=repaired, seconds=time.perf_counter() - started)
         batch = (make or _Batch)(warehouse, store, ledger, now or datetime.now(UTC))
+        if not objects and not batch.finds_issues():
+            batch.note_checked()
+            return BatchReport(None, repaired=repaired, seconds=time.perf_counter() - started)
         with structlog.contextvars.bound_contextvars(batch_id=batch.batch_id):
             log = get_logger()
             log.info("batch begins", objects=len(objects))
             try:
-                batch.read(objects)
+                if objects:
+                    batch.read(objects)
                 report = batch.commit(repaired, started)
             except BaseException as error:
                 log.info("batch failed: nothing is published", reason=f"{type(error).__name__}: {error}")
@@ -211,6 +213,7 @@ class _Batch:
         self.entries: list[dict[str, Any]] = []
         self.retried: list[str] = []
         self.issues: list[Issue] = []
+        self.due = quality.due(warehouse, now)
         self.duplicates = 0
 
     # --- reading and writing files; nothing is committed ---
@@ -262,6 +265,7 @@ class _Batch:
                 "records": found.records,
                 "first_event_at": found.first_event_at,
                 "last_event_at": found.last_event_at,
+                "run_ids": found.run_ids,
             }
         )
 
@@ -310,6 +314,24 @@ class _Batch:
         here any more: `commit` takes them out of `files` first."""
         for table in self.warehouse.tables:
             self.warehouse.discard(table, self.files[table.name])
+
+    # --- promises ---
+
+    def finds_issues(self) -> bool:
+        """Whether what is due has an issue that no reader sees yet."""
+        found = {issue.issue_id for issue in quality.late(self.warehouse, self.due)}
+        if not found:
+            return False
+        table = declared.by_name(ISSUES.name, self.warehouse.tables)
+        tag = next(reversed(self.warehouse.published()), None)
+        shown = self.warehouse.scan(table, table.key, tag=tag)[table.key[0]].to_pylist() if tag else ()
+        return not found <= set(shown)
+
+    def note_checked(self) -> None:
+        """Remembers what has been checked, where no batch comes of it."""
+        if self.due.up_to is not None:
+            table = declared.by_name(LEDGER, self.warehouse.tables)
+            self.warehouse.set_properties(table, {quality.CHECKED: self.due.up_to})
 
     # --- commits ---
 
@@ -366,13 +388,7 @@ class _Batch:
     def _append_issues(self) -> None:
         """Issues of this batch, and of what became late since the batch before it."""
         table = declared.by_name(ISSUES.name, self.warehouse.tables)
-        until = self.now - quality.LATE
-        since = self.ledger.last_processed_at
-        since = None if since is None else since - quality.LATE
-        issues = [*self.issues]
-        if since is None or since < until:
-            issues += quality.late_records(self.warehouse, since, until)
-            issues += quality.runs_without_result(self.warehouse, since, until)
+        issues = [*self.issues, *quality.late(self.warehouse, self.due)]
         if not issues:
             return
         rows = quality.issue_rows(issues, self.batch_id, self.now)
@@ -383,8 +399,13 @@ class _Batch:
 
     def _append_ledger(self) -> None:
         table = declared.by_name(LEDGER, self.warehouse.tables)
+        if self.due.up_to is not None:
+            self.warehouse.set_with_next_commit(table, {quality.CHECKED: self.due.up_to})
         rows = pa.Table.from_pylist(self.entries, schema=builder.arrow_schema(table))
         self.rows[table.name] = rows.num_rows
+        if not self.entries:  # a batch of issues: its own snapshot of the ledger gives it its place in the order
+            self.warehouse.append(table, (), batch_id=self.batch_id)
+            return
         if self.retried:
             retried = filters.both(filters.among("source_path", self.retried), filters.equal("status", "rejected"))
             self.warehouse.replace_rows(table, rows, retried, self.batch_id)

@@ -4,12 +4,19 @@ pyiceberg's predicates take their term and value by position, which their pydant
 place that says so.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import reduce
+from itertools import pairwise
 from typing import Any
+from uuid import UUID
 
 from pyiceberg import expressions
-from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression
+from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, Or
+
+MAX_IN = 200
+"""pyiceberg prunes files by an In of up to 200 values."""
+_MAX_RANGES = 16
 
 EVERYTHING: BooleanExpression = AlwaysTrue()
 
@@ -20,15 +27,30 @@ def between(column: str, first: Any, last: Any) -> BooleanExpression:
     return And(at_least, at_most)
 
 
-def after(column: str, since: datetime | None, until: datetime) -> BooleanExpression:
-    """Rows after `since` (None: from the first) up to `until`."""
-    at_most = _predicate("LessThanOrEqual", column, until)
-    return at_most if since is None else And(_predicate("GreaterThan", column, since), at_most)
+def at_least(column: str, first: Any) -> BooleanExpression:
+    """Rows from `first` on."""
+    return _predicate("GreaterThanOrEqual", column, first)
 
 
 def among(column: str, values: Sequence[str]) -> BooleanExpression:
     """Rows whose value is one of these."""
     return _predicate("In", column, list(values))
+
+
+def ids(column: str, values: Iterable[str]) -> BooleanExpression:
+    """Rows that can hold one of these UUIDv7s, and few others: up to 200 by name, more by ranges of ids between the
+    widest gaps, so that an old run among new ones does not ask for all that lies between them."""
+    ordered = sorted(set(values))
+    if len(ordered) <= MAX_IN:
+        return among(column, ordered)
+    try:
+        numbers = [UUID(value).int for value in ordered]
+    except ValueError:
+        return between(column, ordered[0], ordered[-1])
+    widest = sorted(range(1, len(ordered)), key=lambda i: numbers[i] - numbers[i - 1])[1 - _MAX_RANGES :]
+    bounds = [0, *sorted(widest), len(ordered)]
+    ranges = [between(column, ordered[i], ordered[j - 1]) for i, j in pairwise(bounds)]
+    return reduce(Or, ranges)
 
 
 def equal(column: str, value: Any) -> BooleanExpression:

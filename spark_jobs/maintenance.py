@@ -138,8 +138,7 @@ def verify(
             for row in rejected.to_pylist()
             if row["status"] == "rejected"
         ]
-        issues += quality.late_records(warehouse, None, now)
-        issues += quality.runs_without_result(warehouse, None, now - quality.LATE)
+        issues += quality.late(warehouse, quality.everything_due(warehouse, now))
     return issues
 
 

@@ -6,8 +6,8 @@ is a promise that can be late: records that `vqe_result` promised, a result of a
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.expressions import BooleanExpression
 
+from simulator import schemas
 from simulator.errors import StorageError
 from spark_jobs import arrow_builder as builder
 from spark_jobs import filters
@@ -23,7 +24,10 @@ from spark_jobs.tables import Table
 from spark_jobs.warehouse import Warehouse
 
 LATE = timedelta(hours=24)
-"""How long records may take to arrive before their absence is an issue."""
+"""How long records may take to arrive, from the batch on that read the run's, before their absence is an issue."""
+
+CHECKED = "vqe.checked-batch"
+"""Property of the ledger: up to this batch, runs whose objects it read have been held against their promises."""
 
 
 class AuditFailed(StorageError):
@@ -133,28 +137,135 @@ def other_values(table: Table, again: pa.Table, first: pa.Table, limit: int = 10
     return issues
 
 
-def late_records(warehouse: Warehouse, since: datetime | None, until: datetime) -> list[Issue]:
-    """Runs whose streams hold other numbers of records than their result promised.
+@dataclass(frozen=True)
+class Due:
+    """Runs whose promises are due: their objects reached the ledger a day ago, and no batch has checked them."""
 
-    Args:
-        since, until: runs whose result was recorded after `since` and up to `until`.
+    ended: frozenset[str] = frozenset()  # their results are among these objects
+    seen: Mapping[str, datetime] = field(default_factory=dict)  # run_id -> when an event of it was recorded at the latest
+    spans: tuple[tuple[datetime, datetime], ...] = ()
+    """Times of events of objects that the ledger has from a release which did not tell their runs."""
+    up_to: str | None = None  # the last batch of these objects; None: nothing is due
+
+
+def due(warehouse: Warehouse, now: datetime) -> Due:
+    """What is to be checked now: the objects of whole batches, in their order, from the last one that was checked on.
+
+    A run's events may be days old when they arrive, so the day that missing ones have begins with the batch that
+    read the object. Only these batches' part of the ledger is read.
     """
-    results = warehouse.scan(
-        declared.VQE_RESULTS,
-        ("run_id", "hamiltonian_id", "promised_iterations", "promised_system_metrics", "promised_hamiltonian_terms"),
-        filters.after("recorded_at", since, until),
-    )
-    if results.num_rows == 0:
+    checked = warehouse.load(_ledger(warehouse)).properties.get(CHECKED)
+    since = filters.EVERYTHING if checked is None else filters.at_least("batch_id", checked)
+    times = warehouse.scan(_ledger(warehouse), ("batch_id", "processed_at", "last_event_at"), since)
+    ready = []
+    for batch_id, at in _arrivals(times, now).items():
+        if at > now - LATE:
+            break
+        if checked is None or batch_id > checked:
+            ready.append(batch_id)
+    if not ready:
+        return Due()
+    of_ready = filters.between("batch_id", ready[0], ready[-1])
+    return replace(_promises(_ledger_rows(warehouse, of_ready)), up_to=ready[-1])
+
+
+def everything_due(warehouse: Warehouse, now: datetime) -> Due:
+    """Of the whole ledger, checked or not: results of any age, and runs that it has known for a day."""
+    rows = _ledger_rows(warehouse, filters.EVERYTHING)
+    for_a_day = _promises(row for row in rows if row["processed_at"] <= now - LATE)
+    return replace(_promises(rows), seen=for_a_day.seen)
+
+
+def _ledger(warehouse: Warehouse) -> Table:
+    return declared.by_name(declared.LEDGER, warehouse.tables)
+
+
+def _ledger_rows(warehouse: Warehouse, where: BooleanExpression) -> list[dict[str, Any]]:
+    columns = ("topic", "status", "first_event_at", "last_event_at", "processed_at", "run_ids")
+    there = warehouse.load(_ledger(warehouse)).schema().column_names  # a reader may come before a release's first batch
+    return warehouse.scan(_ledger(warehouse), [c for c in columns if c in there], where).to_pylist()
+
+
+def _arrivals(ledger: pa.Table, now: datetime) -> dict[str, datetime]:
+    """When each batch read its objects, in the order of their ids.
+
+    A clock that was wrong is held against what else is known: no batch read an event before it was recorded, none came
+    before the batch before it, and a time that is yet to come is taken for that of the next batch.
+    """
+    by_batch = ledger.group_by("batch_id").aggregate([("processed_at", "max"), ("last_event_at", "max")])
+    batches = sorted(by_batch.to_pylist(), key=lambda row: str(row["batch_id"]))
+    times: dict[str, datetime] = {}
+    earliest = None
+    for row in batches:
+        told = [at for at in (row["processed_at_max"], row["last_event_at_max"], earliest) if at is not None]
+        if row["processed_at_max"] <= now:
+            earliest = times[row["batch_id"]] = max(at for at in told if at <= now)
+    later = now
+    for row in reversed(batches):
+        later = times.setdefault(row["batch_id"], later)
+    return {row["batch_id"]: times[row["batch_id"]] for row in batches}
+
+
+def _promises(rows: Iterable[Mapping[str, Any]]) -> Due:
+    ended: set[str] = set()
+    seen: dict[str, datetime] = {}
+    spans = []
+    for row in rows:
+        if row["status"] != "loaded" or row["last_event_at"] is None:
+            continue
+        run_ids = row.get("run_ids")
+        if run_ids is None:
+            if schemas.stream_of(row["topic"]) in ("vqe_result", "vqe_iteration"):
+                spans.append((row["first_event_at"], row["last_event_at"]))
+            continue
+        if schemas.stream_of(row["topic"]) == "vqe_result":
+            ended.update(run_ids)
+        for run_id in run_ids:
+            seen[run_id] = min(seen.get(run_id, row["last_event_at"]), row["last_event_at"])
+    return Due(frozenset(ended), seen, tuple(_merged(spans)))
+
+
+def _merged(spans: Iterable[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
+    """The same times in as few spans as they need."""
+    merged: list[tuple[datetime, datetime]] = []
+    for first, last in sorted(spans):
+        if merged and first - merged[-1][1] <= LATE:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], last))
+        else:
+            merged.append((first, last))
+    return merged
+
+
+def late(warehouse: Warehouse, found: Due) -> list[Issue]:
+    """Promises of these runs that do not hold."""
+    issues = late_records(warehouse, found.ended)
+    issues += runs_without_result(warehouse, found.seen)
+    for first, last in found.spans:
+        time = filters.between("recorded_at", first, last)
+        ended = warehouse.scan(declared.VQE_RESULTS, ("run_id",), time)["run_id"].to_pylist()
+        issues += late_records(warehouse, set(ended))
+        began = warehouse.scan(
+            declared.VQE_ITERATIONS, ("run_id", "recorded_at"), filters.both(filters.equal("iteration", 0), time)
+        )
+        issues += runs_without_result(warehouse, {row["run_id"]: row["recorded_at"] for row in began.to_pylist()})
+    return issues
+
+
+def late_records(warehouse: Warehouse, run_ids: Collection[str]) -> list[Issue]:
+    """Of these runs, those whose streams hold other numbers of records than their result promised."""
+    if not run_ids:
         return []
-    run_ids = results["run_id"].combine_chunks()
-    iterations = _count_by(warehouse, declared.VQE_ITERATIONS, "run_id", _range(run_ids))
-    samples = _count_by(warehouse, declared.SYSTEM_METRICS, "run_id", _range(run_ids))
-    hamiltonian_ids = pc.unique(results["hamiltonian_id"].drop_null())
-    terms = _count_by(
-        warehouse, declared.HAMILTONIANS, "hamiltonian_id", filters.among("hamiltonian_id", hamiltonian_ids.to_pylist())
-    )
+    columns = ("run_id", "hamiltonian_id", "promised_iterations", "promised_system_metrics",
+               "promised_hamiltonian_terms")  # fmt: skip
+    of_runs = filters.ids("run_id", run_ids)
+    results = [r for r in warehouse.scan(declared.VQE_RESULTS, columns, of_runs).to_pylist() if r["run_id"] in run_ids]
+    iterations = _count_by(warehouse, declared.VQE_ITERATIONS, "run_id", of_runs)
+    samples = _count_by(warehouse, declared.SYSTEM_METRICS, "run_id", of_runs)
+    hamiltonian_ids = sorted({r["hamiltonian_id"] for r in results if r["hamiltonian_id"] is not None})
+    of_operators = filters.among("hamiltonian_id", hamiltonian_ids)
+    terms = _count_by(warehouse, declared.HAMILTONIANS, "hamiltonian_id", of_operators) if hamiltonian_ids else {}
     issues = []
-    for row in results.to_pylist():
+    for row in sorted(results, key=lambda r: str(r["run_id"])):
         found = {
             "vqe_iterations": (iterations.get(row["run_id"], 0), row["promised_iterations"]),
             "system_metrics": (samples.get(row["run_id"], 0), row["promised_system_metrics"]),
@@ -171,29 +282,23 @@ def late_records(warehouse: Warehouse, since: datetime | None, until: datetime) 
     return issues
 
 
-def runs_without_result(warehouse: Warehouse, since: datetime | None, until: datetime) -> list[Issue]:
-    """Runs whose first iteration was recorded in that time and that have no result."""
-    began = warehouse.scan(
-        declared.VQE_ITERATIONS,
-        ("run_id", "recorded_at"),
-        filters.both(filters.equal("iteration", 0), filters.after("recorded_at", since, until)),
-    )
-    if began.num_rows == 0:
+def runs_without_result(warehouse: Warehouse, began: Mapping[str, datetime]) -> list[Issue]:
+    """Of these runs, those that have no result.
+
+    Args:
+        began: run_id -> a time by which the run had begun.
+    """
+    if not began:
         return []
-    ended = set(
-        warehouse.scan(declared.VQE_RESULTS, ("run_id",), _range(began["run_id"].combine_chunks()))[
-            "run_id"
-        ].to_pylist()
-    )
+    ended = set(warehouse.scan(declared.VQE_RESULTS, ("run_id",), filters.ids("run_id", began))["run_id"].to_pylist())
     return [
         Issue(
             "run_without_result",
             "vqe_results",
-            {"run_id": row["run_id"]},
-            f"the run began by {row['recorded_at']:%Y-%m-%d %H:%M:%S} UTC and has no result",
+            {"run_id": run_id},
+            f"the run began by {began[run_id]:%Y-%m-%d %H:%M:%S} UTC and has no result",
         )
-        for row in began.to_pylist()
-        if row["run_id"] not in ended
+        for run_id in sorted(set(began) - ended)
     ]
 
 
@@ -203,11 +308,6 @@ def _count_by(warehouse: Warehouse, table: Table, column: str, where: BooleanExp
         for entry in pc.value_counts(batch.column(0)).to_pylist():
             counts[entry["values"]] = counts.get(entry["values"], 0) + entry["counts"]
     return counts
-
-
-def _range(run_ids: pa.Array) -> BooleanExpression:
-    span = pc.min_max(run_ids).as_py()
-    return filters.between("run_id", span["min"], span["max"])
 
 
 def _short(value: Any) -> str:

@@ -165,14 +165,14 @@ class SparkBatch(batch._Batch):
             return
         frames = [spark_builder.facts_of(e) for e in events.values()]
         rows = reduce(lambda a, b: a.unionByName(b), frames).toArrow().to_pylist()
-        spans = [row for row in rows if row["lowest"] is not None]
-        if spans:
-            self.run_ids = min(row["lowest"] for row in spans), max(row["highest"] for row in spans)
+        if run_ids := [id_ for row in rows for id_ in row["run_ids"]]:
+            self.run_ids = min(run_ids), max(run_ids)
         for name in self.ids:
             self.ids[name] = sorted({id_ for row in rows for id_ in row[name]})
         for row in rows:
             of_object = facts[_plain(row[spark_builder.PATH])]
             of_object |= {"read": row["records"], "first": row["first"], "last": row["last"]}
+            of_object["run_ids"] = sorted(row["run_ids"]) or None
         for uri, found in facts.items():
             if found["problem"] is None and found.get("read", 0) != found["records"]:
                 read, promised = found.get("read", 0), found["records"]
@@ -328,6 +328,7 @@ class SparkBatch(batch._Batch):
                 "records": found["records"],
                 "first_event_at": found.get("first"),
                 "last_event_at": found.get("last"),
+                "run_ids": found.get("run_ids"),
             }
         )
 

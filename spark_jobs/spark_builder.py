@@ -88,7 +88,7 @@ def with_known(rows: DataFrame, stored: DataFrame, table: Table) -> DataFrame:
 
 
 def facts_of(events: DataFrame) -> DataFrame:
-    """By object: its records, first and last event, lowest and highest run id, and other ids."""
+    """By object: its records, first and last event, runs, and other ids."""
 
     def of(name: str, aggregate: Any, otherwise: SparkColumn) -> SparkColumn:
         return aggregate(name) if name in events.columns else otherwise
@@ -98,8 +98,7 @@ def facts_of(events: DataFrame) -> DataFrame:
         F.count("*").alias("records"),
         F.min("recorded_at").alias("first"),
         F.max("recorded_at").alias("last"),
-        of("run_id", F.min, F.min(no_text)).alias("lowest"),
-        of("run_id", F.max, F.max(no_text)).alias("highest"),
+        of("run_id", F.collect_set, F.collect_set(no_text)).alias("run_ids"),
         *(of(name, F.collect_set, F.collect_set(no_text)).alias(name) for name in IDS),
     )
 

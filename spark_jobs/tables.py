@@ -416,6 +416,11 @@ PROCESSING_METADATA = Table(
         Column("last_event_at", "timestamptz", doc="Latest recorded_at in the object."),
         Column("code_version", "string", required=True, doc="Version of the package that read it."),
         Column("processed_at", "timestamptz", required=True, doc="When the batch read it, UTC."),
+        Column(
+            "run_ids",
+            "list<string>",
+            doc="Runs that the object's records are of, sorted; null where its records are of none, or it was rejected.",
+        ),
     ),
     sources=(),
     partition=None,

@@ -8,7 +8,7 @@ and small files are merged where a batch adds to them.
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -139,6 +139,7 @@ class Warehouse:
             **_s3_properties(),
         )
         self._loaded: dict[str, IcebergTable] = {}
+        self._properties: dict[str, dict[str, str]] = {}  # table -> what its next append sets
         self.as_of: str | None = None
         """The tag that `scan` reads where it is given none; None: what is current, published or not."""
 
@@ -237,10 +238,7 @@ class Warehouse:
         and a commit before the last one's time. The commit that is made here has `_Catalog` lower those times."""
         now = int(time.time() * 1e3)
         if times_in_order(found.metadata, now + SKEW_MS) is not found.metadata:
-            before_commit()
-            with found.transaction() as transaction:
-                transaction.set_properties({"vqe.key": ",".join(table.key)})
-            on_commit(f"times {table.name}")
+            self.set_properties(table, {"vqe.key": ",".join(table.key)})
 
     # --- reading ---
 
@@ -337,9 +335,8 @@ class Warehouse:
         self, table: Table, files: Sequence[DataFile], merged: Sequence[DataFile] = (), batch_id: str | None = None
     ) -> None:
         """Commits data files; those in `merged` leave, their rows stand in `files`."""
-        found = self.load(table)
         properties = {} if batch_id is None else {BATCH_ID: batch_id}
-        transaction = _Transaction(found)
+        transaction = self._begin(table)
         update = transaction.update_snapshot(snapshot_properties=properties)
         with update.overwrite() if merged else update.merge_append() as snapshot:
             for file in merged:
@@ -352,12 +349,28 @@ class Warehouse:
 
     def replace_rows(self, table: Table, rows: pa.Table, where: BooleanExpression, batch_id: str) -> None:
         """Commits rows in place of those that `where` names. For the ledger only: a rejected object that now loads."""
-        found = self.load(table)
-        transaction = _Transaction(found)
+        transaction = self._begin(table)
         transaction.overwrite(rows, overwrite_filter=where, snapshot_properties={BATCH_ID: batch_id})
         before_commit()
         transaction.commit_transaction()
         on_commit(f"append {table.name}")
+
+    def set_properties(self, table: Table, properties: Mapping[str, str]) -> None:
+        """Commits properties of a table: no row and no snapshot changes."""
+        before_commit()
+        with _Transaction(self.load(table)) as transaction:
+            transaction.set_properties(dict(properties))
+        on_commit(f"properties {table.name}")
+
+    def set_with_next_commit(self, table: Table, properties: Mapping[str, str]) -> None:
+        """Has the next append to a table set properties in the same commit."""
+        self._properties[table.name] = dict(properties)
+
+    def _begin(self, table: Table) -> "_Transaction":
+        transaction = _Transaction(self.load(table))
+        if (properties := self._properties.pop(table.name, None)) is not None:
+            transaction.set_properties(properties)
+        return transaction
 
     # --- small files ---
 
