@@ -145,27 +145,49 @@ class Ledger:
     """What the ledger holds."""
 
     known: dict[str, dict[str, str]]  # source_path -> etag -> status
+    read: dict[str, tuple[int, datetime]]  # source_path -> size in bytes and time when it was last read
     newest_batch: str | None
     last_processed_at: datetime | None
 
     @classmethod
     def of(cls, warehouse: Warehouse) -> "Ledger":
         rows = warehouse.scan(
-            declared.by_name(LEDGER, warehouse.tables), ("source_path", "etag", "status", "processed_at")
+            declared.by_name(LEDGER, warehouse.tables), ("source_path", "etag", "status", "size_bytes", "processed_at")
         )
         known: dict[str, dict[str, str]] = {}
-        for path, etag, status in zip(*(rows[c].to_pylist() for c in ("source_path", "etag", "status")), strict=True):
+        read: dict[str, tuple[int, datetime]] = {}
+        columns = (rows[c].to_pylist() for c in ("source_path", "etag", "status", "size_bytes", "processed_at"))
+        for path, etag, status, size, at in zip(*columns, strict=True):
             known.setdefault(path, {})[etag] = status
-        return cls(known, warehouse.newest_batch(), pc.max(rows["processed_at"]).as_py() if rows.num_rows else None)
+            if path not in read or at > read[path][1]:
+                read[path] = size, at
+        return cls(
+            known, read, warehouse.newest_batch(), pc.max(rows["processed_at"]).as_py() if rows.num_rows else None
+        )
 
     def unknown(self, store: RawStore) -> list[RawObject]:
-        """Objects whose path the ledger does not hold."""
+        """Objects that the ledger does not hold, or holds with another content as far as the listing tells."""
         after: dict[tuple[str, str], str] = {}
         for path in self.known:
             _, topic, partition, _ = path.split("/", 3)
             key = (topic, partition.removeprefix("partition="))
             after[key] = max(after.get(key, ""), path)
-        return _ordered(o for o in store.objects(after) if o.path not in self.known)
+        return _ordered(o for o in store.objects(after) if not self._holds(o, store))
+
+    def _holds(self, raw: RawObject, store: RawStore) -> bool:
+        """Whether an object was read. A name alone does not tell: it may have been given again after its object was
+        moved away."""
+        etags = self.known.get(raw.path)
+        if etags is None:
+            return False
+        if raw.etag is not None:
+            return raw.etag in etags
+        if raw.changed_at is None:
+            return True
+        size, at = self.read[raw.path]
+        if raw.size == size and raw.changed_at <= at:
+            return True
+        return content_etag(store.read(raw.path)) in etags
 
     def changed(self, store: RawStore) -> list[RawObject]:
         """Objects whose path and content the ledger does not hold as loaded."""

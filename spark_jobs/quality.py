@@ -142,7 +142,9 @@ class Due:
     """Runs whose promises are due: their objects reached the ledger a day ago, and no batch has checked them."""
 
     ended: frozenset[str] = frozenset()  # their results are among these objects
-    seen: Mapping[str, datetime] = field(default_factory=dict)  # run_id -> when an event of it was recorded at the latest
+    seen: Mapping[str, datetime] = field(
+        default_factory=dict
+    )  # run_id -> when an event of it was recorded at the latest
     spans: tuple[tuple[datetime, datetime], ...] = ()
     """Times of events of objects that the ledger has from a release which did not tell their runs."""
     up_to: str | None = None  # the last batch of these objects; None: nothing is due

@@ -8,8 +8,8 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +17,8 @@ from simulator.errors import InputError, StorageError
 from simulator.schemas import SUNK_TOPICS, major_of
 
 PREFIX = "raw/"
+LOCAL = "local"
+"""The partition of objects that did not come through Kafka."""
 _OBJECT = re.compile(r"raw/(?P<topic>[^/]+)/partition=(?P<partition>[^/]+)/(?P<name>[^/]+\.avro)")
 
 After = Mapping[tuple[str, str], str]
@@ -33,6 +35,7 @@ class RawObject:
     size: int  # bytes
     etag: str | None = None  # where listing tells it (S3)
     stored_at: datetime | None = None  # likewise
+    changed_at: datetime | None = None  # of a local file whose name may be given again: when its content last changed
 
     @property
     def major(self) -> int:
@@ -43,7 +46,7 @@ class RawStore(Protocol):
     """Where raw objects lie."""
 
     def objects(self, after: After | None = None) -> Iterator[RawObject]:
-        """Finished objects of sunk topics; with `after`, a store that can skips what lies up to those paths."""
+        """Finished objects of sunk topics; with `after`, a store that can skips what lies before those paths."""
 
     def read(self, path: str) -> bytes:
         """An object's content."""
@@ -85,7 +88,11 @@ class LocalStore:
                 for entry in sorted(os.scandir(partition.path), key=lambda e: e.name):
                     path = f"{PREFIX}{topic.name}/{partition.name}/{entry.name}"
                     if entry.is_file() and (found := parse(path, entry.stat().st_size)) is not None:
-                        yield found
+                        if found.partition == LOCAL:  # named by UUIDs, which never return
+                            yield found
+                        else:
+                            changed_at = datetime.fromtimestamp(entry.stat().st_mtime, UTC)
+                            yield replace(found, changed_at=changed_at)
 
     def read(self, path: str) -> bytes:
         return (self.root / path).read_bytes()
@@ -105,7 +112,8 @@ class S3Store:
         self.client = client
 
     def objects(self, after: After | None = None) -> Iterator[RawObject]:
-        """Objects by topic and partition, each from behind its last known path (`StartAfter`)."""
+        """Objects by topic and partition, each from its last known path on, that one included: it tells whether its
+        name has been given again."""
         after = after or {}
         for topic_prefix in self._folders(PREFIX):
             topic = topic_prefix.removeprefix(PREFIX).rstrip("/")
@@ -113,7 +121,8 @@ class S3Store:
                 continue
             for prefix in self._folders(topic_prefix):
                 partition = prefix.rstrip("/").rsplit("partition=", 1)[-1]
-                yield from self._listed(prefix, after.get((topic, partition), ""))
+                # names end in .avro: nothing but the last known one begins with all of it but the last letter
+                yield from self._listed(prefix, after.get((topic, partition), "")[:-1])
 
     def read(self, path: str) -> bytes:
         with self._told(path):

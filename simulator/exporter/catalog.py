@@ -35,6 +35,7 @@ class CatalogSource:
         self._ledger_snapshot: int | None = None
         self._issues: list[tuple[str, datetime]] = []
         self._issues_snapshot: int | None = None
+        self._looked_in: str | None = None  # the batch in which results were looked for last
         self._seen = False
 
     @staticmethod
@@ -52,6 +53,9 @@ class CatalogSource:
         try:
             opened = Warehouse.read(self._data_dir)
         except InputError:  # no batch has made the tables yet: nothing is in them
+            if self._book is not None:
+                with self._lock:
+                    self._book.looked_for(self._book.waiting(all_=False), ())
             self._seen = True
             return
         with opened as warehouse:
@@ -69,6 +73,7 @@ class CatalogSource:
             self._sizes = sizes
             self._read_ledger(warehouse)
             self._read_issues(warehouse)
+            self._look_for_results(warehouse)
         self._seen = True
 
     def families(self, up: bool) -> "Iterator[Metric]":
@@ -96,7 +101,7 @@ class CatalogSource:
         yield objects
         if self._book is not None:
             with self._lock:
-                pending = self._book.pending_seconds(ledger.get("newest_result", 0.0))
+                pending = self._book.pending_seconds()
             yield GaugeMetricFamily(
                 "vqe_batch_pending_seconds", "Seconds for which the oldest result not in the tables waits.", pending
             )
@@ -139,14 +144,14 @@ class CatalogSource:
             status: pc.sum(pc.equal(rows["status"], status)).as_py() or 0 for status in ("loaded", "rejected")
         }
         newest = pc.max(rows["last_event_at"]).as_py()
-        results = rows.filter(pc.starts_with(rows["topic"], "vqe_result_v"))
-        newest_result = pc.max(results["last_event_at"]).as_py()
         if newest is not None:
             ledger["newest_event"] = newest.timestamp()
-        ledger["newest_result"] = 0.0 if newest_result is None else newest_result.timestamp()
-        last = rows.filter(pc.equal(rows["batch_id"], published[-1].removeprefix(TAG_PREFIX)))
+        for tag in reversed(published):  # a batch that only found issues has no row
+            last = rows.filter(pc.equal(rows["batch_id"], tag.removeprefix(TAG_PREFIX)))
+            if last.num_rows:
+                break
         if last.num_rows:
-            committed = _commit_time(found, published[-1], snapshot)
+            committed = _commit_time(found, tag, snapshot)
             began = pc.min(last["processed_at"]).as_py().timestamp()
             loaded = pc.sum(pc.equal(last["status"], "loaded")).as_py() or 0
             ledger |= {
@@ -155,6 +160,23 @@ class CatalogSource:
                 "last_rejected_objects": last.num_rows - loaded, "last_object_bytes": pc.sum(last["size_bytes"]).as_py(),
             }  # fmt: skip
         self._ledger, self._ledger_snapshot = ledger, snapshot.snapshot_id
+
+    def _look_for_results(self, warehouse: Any) -> None:
+        """Which of the results that Kafka got are in the tables; those that were not there are asked for once a batch."""
+        from spark_jobs import filters
+        from spark_jobs import tables as declared
+
+        if self._book is None:
+            return
+        with self._lock:
+            run_ids = self._book.waiting(all_=warehouse.as_of != self._looked_in)
+        stored: list[str] = []
+        if run_ids and warehouse.as_of is not None:
+            where = filters.ids("run_id", run_ids)
+            stored = warehouse.scan(declared.VQE_RESULTS, ("run_id",), where)["run_id"].to_pylist()
+        with self._lock:
+            self._book.looked_for(run_ids, stored)
+        self._looked_in = warehouse.as_of
 
     def _read_issues(self, warehouse: Any) -> None:
         from spark_jobs import tables as declared

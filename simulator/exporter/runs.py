@@ -9,7 +9,7 @@ import statistics
 import time
 from collections import Counter as Tally
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -75,8 +75,8 @@ class RunBook:
         self._recent: deque[tuple[float, tuple[str, ...], str, bool, bool]] = deque()
         self._accuracy: OrderedDict[tuple[str, ...], _Accuracy] = OrderedDict()
         self._shown: dict[tuple[str, ...], tuple[str, ...]] = {}
-        self._waiting: deque[float] = deque(maxlen=MAX_WAITING)
-        self.newest_result: float | None = None
+        self._waiting: OrderedDict[str, float] = OrderedDict()  # run_id -> Unix time at which Kafka got its result
+        self._missing: set[str] = set()  # those of them that were looked for in the tables
         self._registry = CollectorRegistry()
 
         def counter(name: str, doc: str, *more: str) -> Any:
@@ -135,16 +135,28 @@ class RunBook:
         self._count(record, labels)
         unconverged = record["status"] == "completed" and record["converged"] is False
         self._recent.append((at, labels, record["status"], record["physical"] is False, unconverged))
-        recorded = record["recorded_at"].timestamp()
-        self.newest_result = max(self.newest_result or 0.0, recorded)
-        self._waiting.append(recorded)
+        self._waiting[run_id] = min(at, self._now())
+        while len(self._waiting) > MAX_WAITING:
+            self._missing.discard(self._waiting.popitem(last=False)[0])
         self._take_accuracy(record, labels)
 
-    def pending_seconds(self, newest_in_tables: float) -> float:
-        """Seconds for which results have waited for the tables, whose newest result is of that Unix time; 0: none waits."""
-        kept = [t for t in self._waiting if t > newest_in_tables + 1e-6]
-        self._waiting = deque(kept, maxlen=MAX_WAITING)
-        return max(0.0, self._now() - min(kept)) if kept else 0.0
+    def waiting(self, *, all_: bool) -> list[str]:
+        """Runs whose results are not known to be in the tables; without `all_` only those not looked for yet."""
+        return [run_id for run_id in self._waiting if all_ or run_id not in self._missing]
+
+    def looked_for(self, run_ids: Collection[str], stored: Collection[str]) -> None:
+        """Take which of these runs' results the tables hold."""
+        for run_id in stored:
+            self._waiting.pop(run_id, None)
+            self._missing.discard(run_id)
+        self._missing.update(run_id for run_id in run_ids if run_id in self._waiting)
+
+    def pending_seconds(self) -> float:
+        """Seconds for which the oldest result has waited that was looked for in the tables and not found; 0: none does.
+
+        Found by run, and aged by when Kafka got it: the clocks of the machines that run may differ by days.
+        """
+        return max((self._now() - self._waiting[run_id] for run_id in self._missing), default=0.0)
 
     def families(self) -> "Iterator[Metric]":
         """The metrics as they are now."""

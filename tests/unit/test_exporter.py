@@ -155,10 +155,27 @@ def test_labels_are_bounded_and_never_a_run(book, monkeypatch):
 
 def test_results_wait_from_the_oldest_that_the_tables_lack(book, clock):
     for age in (300, 200, 100):
-        book.ended({**a_record(), "recorded_at": datetime.fromtimestamp(NOW - age, UTC)}, NOW)
-    assert book.pending_seconds(0.0) == pytest.approx(300)
-    assert book.pending_seconds(NOW - 250) == pytest.approx(200)
-    assert book.pending_seconds(NOW - 100) == 0
+        book.ended(a_record(str(age)), NOW - age)
+    assert book.pending_seconds() == 0, "nobody has looked for them yet"
+    book.looked_for(book.waiting(all_=False), ["100"])
+    assert book.waiting(all_=False) == []
+    assert book.pending_seconds() == pytest.approx(300)
+    book.looked_for(book.waiting(all_=True), ["300"])
+    assert book.pending_seconds() == pytest.approx(200)
+    book.looked_for(book.waiting(all_=True), ["200"])
+    assert book.pending_seconds() == 0
+
+
+@pytest.mark.parametrize("days", [-400, 400])
+def test_a_result_waits_though_the_clock_of_its_machine_or_of_the_one_before_is_days_off(book, clock, days):
+    wrong = datetime.fromtimestamp(NOW + days * 86_400, UTC)
+    book.ended({**a_record("first"), "recorded_at": wrong}, NOW + days * 86_400 if days > 0 else NOW)
+    book.ended(a_record("second"), NOW - 50)
+    book.looked_for(book.waiting(all_=True), ["first"])
+    assert book.pending_seconds() == pytest.approx(50)
+    book.ended({**a_record("third"), "recorded_at": wrong}, NOW - 70)
+    book.looked_for(book.waiting(all_=True), ["second"])
+    assert book.pending_seconds() == pytest.approx(70)
 
 
 def test_lag_counts_partitions_that_were_never_committed_and_not_what_retention_deleted():
@@ -379,6 +396,8 @@ def test_airflow_is_away_after_two_minutes_of_silence_and_its_series_are_bounded
 
 def test_the_tables_tell_their_rows_the_last_batch_and_what_is_pending(tmp_path, monkeypatch):
     from spark_jobs.batch import build
+    from spark_jobs.tables import VQE_RESULTS
+    from spark_jobs.warehouse import Warehouse
 
     monkeypatch.delenv("VQE_CATALOG_URI", raising=False)
     monkeypatch.delenv("VQE_WAREHOUSE", raising=False)
@@ -397,8 +416,13 @@ def test_the_tables_tell_their_rows_the_last_batch_and_what_is_pending(tmp_path,
     assert 0 <= found["vqe_batch_last_seconds",] < report.seconds + 1
     assert found["vqe_quality_issues", "missing_records"] == 0
     assert found["vqe_batch_pending_seconds",] == 0
-    book.ended({**a_record(), "recorded_at": datetime.fromtimestamp(time.time() - 50, UTC)}, time.time())
-    book.ended({**a_record(), "recorded_at": datetime.fromtimestamp(0, UTC)}, time.time())
+    with Warehouse.read(tmp_path) as warehouse:
+        loaded = warehouse.scan(VQE_RESULTS, ("run_id",))["run_id"].to_pylist()
+    book.ended(a_record(), time.time() - 50)
+    book.ended(
+        {**a_record(loaded[0]), "recorded_at": datetime.fromtimestamp(time.time() + 86_400, UTC)}, time.time() - 90
+    )
+    source.look()
     assert samples(source.families(False))["vqe_batch_pending_seconds",] == pytest.approx(50, abs=10)
 
 

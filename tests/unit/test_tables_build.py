@@ -21,6 +21,7 @@ from simulator import schemas
 from simulator.errors import InputError, StorageError
 from spark_jobs import batch, maintenance, quality, warehouse
 from spark_jobs.lock import warehouse_lock
+from spark_jobs.raw import S3Store
 from spark_jobs.tables import (
     DATA_TABLES,
     LEDGER,
@@ -611,3 +612,51 @@ def test_a_batch_s_log_lines_carry_its_id(tmp_path, capsys):
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [line["event"] for line in lines] == ["batch begins", "batch published"]
     assert {line["batch_id"] for line in lines} == {report.batch_id}
+
+
+def test_a_name_that_is_given_again_is_loaded_and_not_skipped(tmp_path: Path) -> None:
+    """Old raw objects were moved away, and a sink began its names anew."""
+    path = object_path("vqe_result_v1", 0, partition="0")
+    schema = schemas.current("vqe_result")
+    stored = put(tmp_path, path, container([Run(0).result_event()], schema, "null"))
+    batch.build(tmp_path, now=NOW)
+    size = stored.stat().st_size
+    for number in (1, 2):
+        stored.unlink()  # moved to cheaper storage
+        content = container([Run(number).result_event()], schema, "null")
+        put(tmp_path, path, content)
+        assert len(content) == size, "not even its size tells"
+        assert any(i.check_name == "object_not_in_ledger" for i in maintenance.verify(tmp_path, now=NOW))
+        assert batch.build(tmp_path, now=datetime.now(UTC)).loaded == 1
+        assert len(rows_of(tmp_path, "vqe_results")) == number + 1
+        assert batch.build(tmp_path, now=datetime.now(UTC)).batch_id is None
+
+
+class _Bucket:
+    """A client of S3 that lists names and etags as a bucket does."""
+
+    def __init__(self, etags: dict[str, str]) -> None:
+        self.etags = etags
+        self.listed = 0
+
+    def get_paginator(self, _: str) -> "_Bucket":
+        return self
+
+    def paginate(self, Prefix: str, StartAfter: str = "", Delimiter: str = "", **_: str) -> list[dict[str, Any]]:
+        names = [n for n in sorted(self.etags) if n.startswith(Prefix) and n > StartAfter]
+        if Delimiter:
+            folders = sorted({Prefix + n.removeprefix(Prefix).split("/")[0] + "/" for n in names})
+            return [{"CommonPrefixes": [{"Prefix": f} for f in folders]}]
+        self.listed += len(names)
+        return [{"Contents": [{"Key": n, "Size": 1, "ETag": self.etags[n], "LastModified": NOW} for n in names]}]
+
+
+def test_the_last_known_object_of_a_partition_is_listed_and_no_other_that_is_known() -> None:
+    names = [object_path("vqe_result_v1", n) for n in range(5)]
+    bucket = _Bucket({n: f"etag{i}" for i, n in enumerate(names)})
+    known = {n: {f"etag{i}": "loaded"} for i, n in enumerate(names[:4])}
+    ledger_ = batch.Ledger(known, {}, None, None)
+    assert [o.path for o in ledger_.unknown(S3Store("b", bucket))] == names[4:]
+    assert bucket.listed == 2
+    bucket.etags[names[3]] = "another"
+    assert [o.path for o in ledger_.unknown(S3Store("b", bucket))] == names[3:]

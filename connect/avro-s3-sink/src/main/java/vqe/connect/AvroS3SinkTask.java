@@ -27,7 +27,7 @@ import org.slf4j.LoggerFactory;
  *
  * <h2>Why each offset is stored exactly once</h2>
  * The objects of a partition form a chain. The storage tells the <em>frontier</em>: one behind the {@code end-offset} of the
- * newest object, or 0. The next object is named after the frontier, holds what is readable from there through its own
+ * newest object, as the objects show and a note beside them that is written after each. The next object is named after the frontier, holds what is readable from there through its own
  * {@code end-offset}, and is written only if there is none of that name ({@code If-None-Match: *}). So
  * whatever happens, one writer extends the chain at a frontier, every other finds the name taken, reads that object's
  * {@code end-offset}, drops the records that it covers and goes on behind it:
@@ -171,7 +171,7 @@ public class AvroS3SinkTask extends SinkTask {
             return;
         }
         if (offset > p.next()) {
-            reportLost(p, offset);
+            reportLost(p.tp, p.next(), offset);
             p.skipTo(offset);
         }
 
@@ -195,12 +195,12 @@ public class AvroS3SinkTask extends SinkTask {
     private PartitionBuffer open(TopicPartition tp, long offset) throws OutageException {
         Optional<Uuid> id = topicId(tp.topic());
         if (id.isEmpty()) throw new OutageException(OutageException.Of.KAFKA, "it does not know topic " + tp.topic(), null);
-        Optional<StoredPartition.Range> newest = stored.newest(tp, offset);
+        StoredPartition.Frontier found = stored.open(tp, offset, id.get());
         outages.answered(OutageException.Of.S3);
-        newest.ifPresent(range -> StoredPartition.requireSameTopic(tp, range, id.get()));
-        long frontier = newest.map(range -> range.end() + 1).orElse(0L);
-        log.info("{} (topic id {}): stored up to offset {}, delivered from {}", tp, id.get(), frontier, offset);
-        return new PartitionBuffer(tp, id.get(), frontier);
+        log.info("{} (topic id {}): {} offset {}, delivered from {}", tp, id.get(),
+            found.begins() ? "nothing stored yet, begins at" : "stored up to", found.frontier(), offset);
+        if (found.begins()) reportLost(tp, 0, offset);
+        return new PartitionBuffer(tp, id.get(), found.frontier());
     }
 
     /** The writer schema, once the payload is known to be exactly one datum of it. */
@@ -307,6 +307,7 @@ public class AvroS3SinkTask extends SinkTask {
                 name, range.end(), end);
             end = range.end();
         }
+        stored.note(p.tp, end + 1, p.topicId);
         outages.answered(OutageException.Of.S3);
         p.storedThrough(end, clock.getAsLong());
     }
@@ -331,12 +332,13 @@ public class AvroS3SinkTask extends SinkTask {
     }
 
     /** Offsets may be missing since their records were dead letters, or for transactions' sake; or since retention was faster. */
-    private void reportLost(PartitionBuffer p, long offset) throws OutageException {
-        long first = Math.min(topics.firstOffset(p.tp), offset);
-        if (first <= p.next()) return;
-        metrics.lost(first - p.next());
+    private void reportLost(TopicPartition tp, long next, long offset) throws OutageException {
+        if (offset <= next) return;
+        long first = Math.min(topics.firstOffset(tp), offset);
+        if (first <= next) return;
+        metrics.lost(first - next);
         log.error("{}: Kafka has deleted offsets {} to {} before they were stored; they are lost. Look at the topic's retention",
-            p.tp, p.next(), first - 1);
+            tp, next, first - 1);
     }
 
     private void showHeld() {

@@ -4,7 +4,7 @@ import java.util.Map;
 import java.util.function.Consumer;
 
 /**
- * The four things the sink asks of object storage. Each throws {@link OutageException} for what retrying cures, and Connect's
+ * The five things the sink asks of object storage. Each throws {@link OutageException} for what retrying cures, and Connect's
  * {@code ConnectException}, which fails the task, for what it does not.
  */
 interface ObjectStore extends AutoCloseable {
@@ -17,6 +17,9 @@ interface ObjectStore extends AutoCloseable {
      * @return false if one exists; it may also be this very call's, when an earlier answer was lost
      */
     boolean putIfAbsent(String key, byte[] body, Map<String, String> metadata) throws OutageException;
+
+    /** Writes an object, in place of one of that name if there is one. */
+    void put(String key, byte[] body, Map<String, String> metadata) throws OutageException;
 
     /** The object's user metadata, or null if there is no such object. */
     Map<String, String> metadata(String key) throws OutageException;

@@ -60,6 +60,12 @@ final class S3ObjectStore implements ObjectStore {
     }
 
     @Override
+    public void put(String key, byte[] body, Map<String, String> metadata) throws OutageException {
+        call(() -> s3.putObject(r -> r.bucket(bucket).key(key).contentType("text/plain").metadata(metadata),
+            RequestBody.fromBytes(body)));
+    }
+
+    @Override
     public Map<String, String> metadata(String key) throws OutageException {
         try {
             return call(() -> s3.headObject(r -> r.bucket(bucket).key(key))).metadata();

@@ -1,12 +1,16 @@
 package vqe.connect;
 
+import java.nio.charset.StandardCharsets;
 import java.util.Map;
 import java.util.Optional;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.Uuid;
 import org.apache.kafka.connect.errors.ConnectException;
 
-/** What the storage says of a partition. The storage alone is believed; Kafka's committed offsets only tell where to look. */
+/**
+ * What the storage says of a partition. The storage alone is believed; Kafka's committed offsets only tell where to look, and
+ * where a chain begins of which the storage knows nothing.
+ */
 final class StoredPartition {
     /** How far before the first delivered offset the listing begins; an object found there ends it. */
     private static final long WINDOW = 20_000;
@@ -23,6 +27,66 @@ final class StoredPartition {
     record Range(String name, long end, Uuid topicId) { }
 
     /**
+     * Where a partition's chain of objects goes on.
+     *
+     * @param frontier the name of the next object
+     * @param begins whether nothing tells of any object before, so that the chain begins here
+     */
+    record Frontier(long frontier, boolean begins) { }
+
+    /**
+     * The frontier of a partition: behind its newest object, or where the note beside the objects says, whichever is further.
+     *
+     * <p>The listing alone does not tell: who moves old objects to cheaper storage may leave none, and the names of those that
+     * were moved are in the tables' ledger, so that they must not be given again. Where there is neither an object nor a note, the
+     * chain begins at the first offset that Kafka delivers; the note of that is written only if there is none, so that two tasks
+     * which are delivered different offsets agree on one.
+     *
+     * @param delivered the first offset that Connect delivers
+     * @param topicId the topic that there is now
+     */
+    Frontier open(TopicPartition tp, long delivered, Uuid topicId) throws OutageException {
+        Optional<Range> newest = newest(tp, delivered);
+        newest.ifPresent(range -> requireSameTopic(tp, range, topicId));
+        long noted = noted(tp, topicId);
+        if (newest.isEmpty() && noted < 0) {
+            if (store.putIfAbsent(names.frontier(tp), text(delivered), note(delivered, topicId))) return new Frontier(delivered, true);
+            noted = noted(tp, topicId);
+        }
+        long frontier = Math.max(noted, newest.map(range -> range.end() + 1).orElse(-1L));
+        boolean begins = frontier < 0;
+        if (begins) frontier = delivered;  // the note is a former topic's, whose objects an operator has moved away
+        if (frontier > noted) note(tp, frontier, topicId);
+        return new Frontier(frontier, begins);
+    }
+
+    /** Notes the frontier, for a start that finds no object. */
+    void note(TopicPartition tp, long frontier, Uuid topicId) throws OutageException {
+        store.put(names.frontier(tp), text(frontier), note(frontier, topicId));
+    }
+
+    /** The frontier that was noted for this topic; -1 if none was. */
+    private long noted(TopicPartition tp, Uuid topicId) throws OutageException {
+        String name = names.frontier(tp);
+        Map<String, String> metadata = store.metadata(name);
+        if (metadata == null) return -1;
+        String frontier = metadata.get(ObjectNames.FRONTIER);
+        String id = metadata.get(ObjectNames.TOPIC_ID);
+        if (frontier == null || id == null) {
+            throw new ConnectException("object " + name + " was not written by this connector (it carries no "
+                + ObjectNames.FRONTIER + " or no " + ObjectNames.TOPIC_ID + "): move it away");
+        }
+        return Uuid.fromString(id).equals(topicId) ? Long.parseLong(frontier) : -1;
+    }
+
+    private static Map<String, String> note(long frontier, Uuid topicId) {
+        return Map.of(ObjectNames.FRONTIER, Long.toString(frontier), ObjectNames.TOPIC_ID, topicId.toString());
+    }
+
+    /** For who looks into the object: S3 shows metadata to few. */
+    private static byte[] text(long frontier) { return (frontier + "\n").getBytes(StandardCharsets.US_ASCII); }
+
+    /**
      * The newest object of a partition.
      *
      * <p>Names sort by offset, and the newest object lies near the offset at which Connect resumes, so the listing starts
@@ -31,7 +95,7 @@ final class StoredPartition {
      *
      * @param delivered the first offset that Connect delivers
      */
-    Optional<Range> newest(TopicPartition tp, long delivered) throws OutageException {
+    private Optional<Range> newest(TopicPartition tp, long delivered) throws OutageException {
         for (long window = WINDOW;; window *= 16) {
             boolean whole = window >= delivered || window > Long.MAX_VALUE / 32;
             String[] last = {null};

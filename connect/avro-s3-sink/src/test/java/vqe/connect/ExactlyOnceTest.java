@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.List;
 import java.util.Random;
+import java.util.TreeMap;
 import java.util.concurrent.CompletableFuture;
 import org.apache.kafka.common.Uuid;
 import org.apache.kafka.connect.errors.ConnectException;
@@ -203,6 +204,99 @@ class ExactlyOnceTest {
         b.put(Bench.record(99_999, Bench.value(1, 99_999)));
         b.pass(1000);
         assertEquals(List.of("0-9", "10-99999"), b.ranges());
+    }
+
+    @Test
+    void aPartitionWhoseObjectsWereMovedAwayGoesOnBehindThem() {
+        Bench b = new Bench();
+        b.put(0, 25);
+        b.pass(1000);
+        TreeMap<String, MemoryStore.Stored> moved = new TreeMap<>(b.store.objects);
+        for (long from : new long[] {25, 20, 0}) {  // what Connect delivers: committed; committed a flush ago; connector created anew
+            b.store.objects.clear();
+            b.restart();
+            b.put(from, 30);
+            b.pass(1000);
+            assertEquals(List.of("25-29"), b.ranges(), "delivered from " + from);
+            assertEquals(Bench.numbers(25, 30), b.stored());
+            b.store.objects.clear();
+            b.store.note(Bench.TP, 25, b.topicId);
+        }
+        assertEquals(0, b.task.metrics().getOffsetsLost());
+        assertEquals(3, moved.size());
+        moved.remove(moved.lastKey());  // only the newest was moved
+        b.store.objects.putAll(moved);
+        b.restart();
+        b.put(0, 30);
+        b.pass(1000);
+        assertEquals(List.of("0-9", "10-19", "25-29"), b.ranges());
+    }
+
+    @Test
+    void aPartitionThatAnEarlierReleaseStoredIsNotedWhenItIsOpened() {
+        Bench b = new Bench();
+        b.put(0, 20);
+        b.store.notes.clear();
+        b.restart();
+        b.put(20, 21);  // held, not stored
+        b.store.objects.clear();
+        b.restart();
+        b.put(0, 30);
+        assertEquals(List.of("20-29"), b.ranges());
+        b.store.objects.clear();
+        b.store.notes.clear();  // emptied before the upgrade: what Kafka delivers is behind all that was stored
+        b.restart();
+        b.put(30, 40);
+        assertEquals(List.of("30-39"), b.ranges());
+    }
+
+    @Test
+    void twoTasksThatFindNothingAgreeWhereTheChainBegins() {
+        Bench mine = new Bench();
+        Bench zombie = mine.second();
+        mine.put(12, 15);
+        zombie.put(10, 16);
+        zombie.pass(1000);
+        mine.pass(1000);
+        mine.put(15, 20);
+        mine.pass(1000);
+        assertEquals(List.of("12-15", "16-19"), mine.ranges());
+        assertEquals(Bench.numbers(12, 20), mine.stored());
+    }
+
+    @Test
+    void aCrashBetweenAnObjectAndItsNoteIsMendedByTheObject() {
+        Bench b = new Bench();
+        b.put(0, 10);
+        b.put(10, 15);
+        b.store.answersLost = 1;
+        assertThrows(RetriableException.class, () -> b.pass(1000));  // stored, and the note not written
+        b.restart();
+        b.put(10, 16);
+        assertEquals(List.of("0-9", "10-14"), b.ranges());
+        b.store.objects.clear();
+        b.restart();
+        b.put(0, 20);
+        b.pass(1000);
+        assertEquals(List.of("15-19"), b.ranges());
+    }
+
+    @Test
+    void whatIsDeletedWithItsNoteIsLoadedAnew() {
+        Bench b = new Bench();
+        b.put(0, 20);
+        b.store.objects.clear();
+        b.store.notes.clear();
+        b.restart();
+        b.put(0, 20);
+        assertEquals(Bench.numbers(0, 20), b.stored());
+        Uuid former = b.topicId;
+        b.topicId = new Uuid(8, 8);  // created anew, and the former's objects moved away
+        assertTrue(!former.equals(b.topicId));
+        b.store.objects.clear();
+        b.restart();
+        b.put(0, 10);
+        assertEquals(List.of("0-9"), b.ranges());
     }
 
     @Test
