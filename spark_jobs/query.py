@@ -2,13 +2,16 @@
 
 A query sees one batch: that of the newest tag, or of `as_of`. Tables are DuckDB views on the Parquet files of the
 tag's snapshot, so that DuckDB reads only the columns and row groups that it needs; a column that a file does not have
-yet is null. Names tell columns apart: we never rename one. A warehouse in S3 is read through pyiceberg instead, into
-memory: DuckDB would have to download an extension.
+yet is null. Names tell columns apart: we never rename one.
+
+DuckDB would have to download an extension to read S3. Files of a warehouse there are given to it as an Arrow dataset
+instead: its optimizer decides which columns and filters each scan gets, so that what is read follows from its plan
+(no filter of a null-producing side of an outer join is ever among them), and rows are streamed.
 """
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -17,17 +20,23 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.dataset as ds
 import sqlglot
+from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.types import IcebergType, ListType, MapType, PrimitiveType
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from simulator.errors import InputError
+from simulator.errors import InputError, StorageError
+from spark_jobs.table_dataset import table_dataset
 from spark_jobs.tables import NAMESPACE, TABLES, Table
 from spark_jobs.warehouse import TAG_PREFIX, Warehouse
 
 VIEWS = ("run_summary", "convergence", "stage_times", "accuracy_by_ansatz", "repeats", "vqe_features")
 """Views in `spark_jobs/sql/<name>.sql`, Spark SQL; a view uses tables and views before it."""
+
+_ARROW = "__arrow"
+"""Ending of the names under which DuckDB knows rows that Arrow gives it."""
 
 MEMORY_LIMIT = "2GB"
 """DuckDB spills to a temporary folder beyond it."""
@@ -66,22 +75,48 @@ def query(
         with duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"}) as connection:
             connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
             connection.execute("SET TimeZone = 'UTC'")
-            _register(connection, warehouse, tag, wanted)
+            _register(connection, warehouse, tag, wanted, _identifiers(statement, wanted))
             for command in _fences(warehouse):
                 connection.execute(command)
             target = exp.Select().select("*").from_(described) if described is not None else statement
             text = _named(target).sql(dialect="duckdb")
-            try:
-                if described is not None:
-                    return Answer(_describe(connection, text, _column_docs(_bare(described), known)), tag)
-                found = connection.sql(text)
-                if found is None:
-                    raise InputError(
-                        "the statement returns no rows: vqe sql answers SELECT, WITH, SHOW TABLES and DESCRIBE"
-                    )
-                return Answer(_as_spark(found.to_arrow_table()), tag)
-            except duckdb.Error as e:
-                raise InputError(_one_line(e)) from e
+            if described is not None:
+                docs = _column_docs(_bare(described), known)
+                return Answer(_told(lambda: _describe(connection, text, docs)), tag)
+            return Answer(_as_spark(_told(lambda: _rows(connection, text))), tag)
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, text: str) -> pa.Table:
+    """The rows of a SELECT.
+
+    DuckDB gives up where its plan gives a scan of a dataset a comparison that Arrow does not have (IS NOT DISTINCT FROM,
+    a list of time stamps). Then the same is asked again, with filters kept above the scans.
+    """
+    try:
+        return _select(connection, text)
+    except (duckdb.NotImplementedException, duckdb.InvalidInputException):
+        if not (scanned := _scanned_by_arrow(connection)):
+            raise
+        for name in scanned:
+            _view_of_arrow(connection, name, filters=False)
+        return _select(connection, text)
+
+
+def _select(connection: duckdb.DuckDBPyConnection, text: str) -> pa.Table:
+    found = connection.sql(text)
+    if found is None:
+        raise InputError("the statement returns no rows: vqe sql answers SELECT, WITH, SHOW TABLES and DESCRIBE")
+    return found.to_arrow_table()
+
+
+def _told(ask: Callable[[], pa.Table]) -> pa.Table:
+    """What `ask` gives, with DuckDB's errors as ours."""
+    try:
+        return ask()
+    except duckdb.Error as e:
+        if "arrow_scan" in str(e) or "arrow::" in str(e):
+            raise StorageError(f"the warehouse cannot be read: {_one_line(e).removeprefix('SQL error: ')}") from e
+        raise InputError(_one_line(e)) from e
 
 
 def parse(sql: str) -> exp.Expr:
@@ -158,6 +193,12 @@ def _names(statement: exp.Expr, shown: Sequence[str]) -> list[str]:
     return needed
 
 
+def _identifiers(statement: exp.Expr, wanted: Sequence[str]) -> set[str]:
+    """Every name in a statement and in the views that it uses, in lower case: among them each column of a filter."""
+    expressions = [statement, *(parse(view_sql(name)) for name in wanted if name in VIEWS)]
+    return {str(found.this).lower() for e in expressions for found in e.find_all(exp.Identifier)}
+
+
 def _named(statement: exp.Expr) -> exp.Expr:
     """The statement with each unnamed result named by its text in Spark's SQL, not by DuckDB's translation."""
     select = statement.find(exp.Select)
@@ -213,7 +254,11 @@ def _describe(connection: duckdb.DuckDBPyConnection, text: str, docs: dict[str, 
 
 
 def _register(
-    connection: duckdb.DuckDBPyConnection, warehouse: Warehouse, tag: str | None, wanted: Sequence[str]
+    connection: duckdb.DuckDBPyConnection,
+    warehouse: Warehouse,
+    tag: str | None,
+    wanted: Sequence[str],
+    identifiers: set[str],
 ) -> None:
     """Makes the wanted tables and views, in schema `vqe`, found without it too."""
     connection.execute(f"CREATE SCHEMA {NAMESPACE}")
@@ -221,23 +266,32 @@ def _register(
     by_name = {t.name: t for t in warehouse.tables}
     for name in wanted:
         if name in by_name:
-            _register_table(connection, warehouse, by_name[name], tag)
+            _register_table(connection, warehouse, by_name[name], tag, identifiers)
         else:
             select = sqlglot.transpile(view_sql(name), read="spark", write="duckdb")[0]
             connection.execute(f"CREATE VIEW {NAMESPACE}.{name} AS {select}")
 
 
-def _register_table(connection: duckdb.DuckDBPyConnection, warehouse: Warehouse, table: Table, tag: str | None) -> None:
+def _register_table(
+    connection: duckdb.DuckDBPyConnection,
+    warehouse: Warehouse,
+    table: Table,
+    tag: str | None,
+    identifiers: set[str],
+) -> None:
     found = warehouse.load(table)
     snapshot = warehouse.snapshot_of(found, tag)
     scan = found.scan(snapshot_id=snapshot)
     schema = scan.projection()
     tasks = [] if tag is None else list(scan.plan_files())  # a batch that died before the first was published: nothing
+    if any(t.delete_files for t in tasks):
+        # We write no delete files; another program did. Only pyiceberg applies them, and into memory.
+        _register_arrow(connection, table, scan.to_arrow())
+        return
     paths = [local_path(t.file.file_path) for t in tasks]
-    if any(t.delete_files for t in tasks) or any(p is None for p in paths):
-        # not ours: we write no delete files. Correct, in memory
-        connection.register(f"{table.name}__arrow", scan.to_arrow())
-        connection.execute(f"CREATE VIEW {NAMESPACE}.{table.name} AS SELECT * FROM {table.name}__arrow")
+    if any(p is None for p in paths):
+        assert isinstance(found.io, PyArrowFileIO)
+        _register_arrow(connection, table, table_dataset(found.io, schema, tasks, identifiers))
         return
     columns = [(f.field_id, f.name, duckdb_type(f.field_type)) for f in schema.fields]
     if not paths:
@@ -252,6 +306,23 @@ def _register_table(connection: duckdb.DuckDBPyConnection, warehouse: Warehouse,
         f'"{name}"' if name in held else f'CAST(NULL AS {type_}) AS "{name}"' for _, name, type_ in columns
     )
     connection.execute(f"CREATE VIEW {NAMESPACE}.{table.name} AS SELECT {select} FROM {source}")
+
+
+def _register_arrow(connection: duckdb.DuckDBPyConnection, table: Table, rows: pa.Table | ds.Dataset) -> None:
+    connection.register(f"{table.name}{_ARROW}", rows)
+    _view_of_arrow(connection, table.name)
+
+
+def _view_of_arrow(connection: duckdb.DuckDBPyConnection, name: str, filters: bool = True) -> None:
+    """Makes a table's view on its Arrow rows. Without `filters` none is handed to their scan: none passes a limit."""
+    limit = "" if filters else f" LIMIT {(1 << 63) - 1}"
+    connection.execute(f"CREATE OR REPLACE VIEW {NAMESPACE}.{name} AS SELECT * FROM {name}{_ARROW}{limit}")
+
+
+def _scanned_by_arrow(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Tables whose rows DuckDB is given by Arrow."""
+    views = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+    return [name.removesuffix(_ARROW) for (name,) in views if name.endswith(_ARROW)]
 
 
 def duckdb_type(type_: IcebergType) -> str:
