@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 import study
-from raw_events import write_runs
+from counting_files import count_reads
+from raw_events import Run, random_iterations, write_runs
 
+from spark_jobs.lock import lock_of
 from spark_jobs.query import VIEWS, query
+from spark_jobs.tables import by_name
+from spark_jobs.warehouse import Location, Warehouse
 from tests.services.lake import Driver, Lake, Place
 
 pytest_plugins = ["tests.services.lake_fixtures"]
@@ -59,6 +63,27 @@ def test_the_command_on_a_host_reads_the_tables_on_s3(place: Place, driver: Driv
 
     assert '"rows": 23' in vqe("tables", "list", "--json", "--data-dir", str(tmp_path))
     assert "23" in vqe("sql", "select count(*) as n from vqe_results", "--data-dir", str(tmp_path))
+
+
+def test_of_a_large_table_on_s3_a_query_reads_what_it_needs(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """32 MB of parameters in four objects: an aggregate reads one column of them, a run's iterations one object."""
+    counted = count_reads(monkeypatch)
+    location = Location.of(".")
+    table = by_name("vqe_iterations")
+    with lock_of(location), Warehouse(location) as warehouse:
+        warehouse.prepare()
+        for number in range(4):
+            warehouse.append(table, warehouse.write(table, random_iterations(number, 10, 400, n_parameters=250)))
+    listed = place.s3.list_objects_v2(Bucket=place.bucket, Prefix="warehouse/vqe/vqe_iterations/data/")["Contents"]
+    whole = sum(entry["Size"] for entry in listed)
+    assert (len(listed), whole > 30e6) == (4, True)
+    totals = query(".", "SELECT COUNT(*) AS n, MIN(energy) AS e FROM vqe_iterations WHERE iteration >= 0").rows
+    assert totals["n"].to_pylist() == [16_000]
+    assert (counted.files, counted.total < whole / 50) == (4, True), counted.bytes_read
+    counted.bytes_read.clear()
+    one = query(".", f"SELECT parameters FROM vqe_iterations WHERE run_id = '{Run(2005).run_id}'").rows
+    assert one.num_rows == 400
+    assert (counted.files, counted.total < whole / 3) == (1, True), counted.bytes_read
 
 
 def test_sparks_own_shell_reaches_tables_and_views_and_leaves_nothing_behind(

@@ -4,7 +4,10 @@ from collections import Counter
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from pyarrow import fs
+
+from spark_jobs import table_dataset
 
 
 class CountingFiles(fs.FileSystemHandler):
@@ -40,6 +43,19 @@ class CountingFiles(fs.FileSystemHandler):
     open_input_stream = get_file_info_selector = create_dir = delete_dir = delete_dir_contents = _not_for_readers
     delete_root_dir_contents = delete_file = move = copy_file = open_output_stream = _not_for_readers
     open_append_stream = _not_for_readers
+
+
+def count_reads(monkeypatch: pytest.MonkeyPatch) -> CountingFiles:
+    """Counts what queries read of data files, each in the file system where it is."""
+    counting = CountingFiles(fs.LocalFileSystem())
+    located = table_dataset.file_system_of
+
+    def counted(io: Any, location: str) -> tuple[fs.FileSystem, str]:
+        counting.base, path = located(io, location)
+        return fs.PyFileSystem(counting), path
+
+    monkeypatch.setattr(table_dataset, "file_system_of", counted)
+    return counting
 
 
 class _CountedFile:

@@ -8,11 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fastavro
 
 from simulator import schemas
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Event = dict[str, Any]
 BEGIN = datetime(2026, 1, 10, 12, 0, tzinfo=UTC)
@@ -323,3 +326,26 @@ def write_runs(
         topic = schemas.topic_of(schema)
         paths.append(put(data_dir, object_path(topic, number), container(events, schema)))
     return paths
+
+
+def random_iterations(number: int, runs: int, of_each: int, n_parameters: int) -> "pa.Table":
+    """Rows of vqe_iterations with random parameters, which nothing compresses."""
+    import numpy as np
+    import pyarrow as pa
+
+    from spark_jobs.arrow_builder import arrow_schema
+    from spark_jobs.tables import by_name
+
+    schema = arrow_schema(by_name("vqe_iterations"))
+    n = runs * of_each
+    drawn = np.random.default_rng(number)
+    offsets = pa.array(np.arange(0, n * n_parameters + 1, n_parameters, dtype=np.int32))
+    values = {
+        "run_id": pa.array([Run(1000 * number + run).run_id for run in range(runs) for _ in range(of_each)]),
+        "recorded_at": pa.array([BEGIN + timedelta(hours=number)] * n, pa.timestamp("us", "UTC")),
+        "iteration": pa.array(np.tile(np.arange(of_each), runs), pa.int32()),
+        "energy": pa.array(drawn.normal(size=n)),
+        "parameters": pa.ListArray.from_arrays(offsets, pa.array(drawn.normal(size=n * n_parameters))),
+    }
+    columns = [values[f.name].cast(f.type) if f.name in values else pa.nulls(n, f.type) for f in schema]
+    return pa.Table.from_arrays(columns, schema=schema)

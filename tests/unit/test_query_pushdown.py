@@ -7,16 +7,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 import pytest
-from counting_files import CountingFiles
-from pyarrow import fs
-from raw_events import BEGIN, Run, write_runs
+from counting_files import CountingFiles, count_reads
+from raw_events import BEGIN, Run, random_iterations, write_runs
 
 from simulator.errors import StorageError
-from spark_jobs import batch, query, table_dataset
-from spark_jobs.arrow_builder import arrow_schema
+from spark_jobs import batch, query
 from spark_jobs.lock import lock_of
 from spark_jobs.tables import TABLES, VQE_RESULTS, by_name
 from spark_jobs.warehouse import Location, Warehouse
@@ -44,13 +41,8 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> CountingFiles:
     """Has every table read as one in S3 is, and counts what is read."""
-    counting = CountingFiles(fs.LocalFileSystem())
     monkeypatch.setattr(query, "local_path", lambda location: None)
-    located = table_dataset.file_system_of
-    monkeypatch.setattr(
-        table_dataset, "file_system_of", lambda io, location: (fs.PyFileSystem(counting), located(io, location)[1])
-    )
-    return counting
+    return count_reads(monkeypatch)
 
 
 def size_of(data_dir: Path, table: str) -> int:
@@ -106,7 +98,9 @@ def test_of_a_large_table_only_the_columns_and_rows_asked_for_are_read(tmp_path:
     with lock_of(location), Warehouse(location) as warehouse:
         warehouse.prepare()
         for number in range(4):
-            warehouse.append(table, warehouse.write(table, iterations(number, runs=10, of_each=400, n_parameters=160)))
+            warehouse.append(
+                table, warehouse.write(table, random_iterations(number, runs=10, of_each=400, n_parameters=160))
+            )
     whole = size_of(tmp_path, "vqe_iterations")
     assert whole > 18e6
     aggregate = query.query(tmp_path, "SELECT COUNT(*) AS n, MIN(energy) AS e FROM vqe_iterations")
@@ -117,23 +111,6 @@ def test_of_a_large_table_only_the_columns_and_rows_asked_for_are_read(tmp_path:
     assert one.rows.num_rows == 400
     assert counted.files == 1
     assert counted.total < whole / 3
-
-
-def iterations(number: int, runs: int, of_each: int, n_parameters: int) -> pa.Table:
-    """Rows of vqe_iterations with random parameters, which nothing compresses."""
-    schema = arrow_schema(by_name("vqe_iterations"))
-    n = runs * of_each
-    drawn = np.random.default_rng(number)
-    offsets = pa.array(np.arange(0, n * n_parameters + 1, n_parameters, dtype=np.int32))
-    values = {
-        "run_id": pa.array([Run(1000 * number + run).run_id for run in range(runs) for _ in range(of_each)]),
-        "recorded_at": pa.array([BEGIN + timedelta(hours=number)] * n, pa.timestamp("us", "UTC")),
-        "iteration": pa.array(np.tile(np.arange(of_each), runs), pa.int32()),
-        "energy": pa.array(drawn.normal(size=n)),
-        "parameters": pa.ListArray.from_arrays(offsets, pa.array(drawn.normal(size=n * n_parameters))),
-    }
-    columns = [values[f.name].cast(f.type) if f.name in values else pa.nulls(n, f.type) for f in schema]
-    return pa.Table.from_arrays(columns, schema=schema)
 
 
 # --- the answers are those of a full read ---------------------------------------------------------------------------
