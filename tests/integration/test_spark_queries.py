@@ -74,6 +74,8 @@ def test_of_a_large_table_on_s3_a_query_reads_what_it_needs(place: Place, monkey
         warehouse.prepare()
         for number in range(4):
             warehouse.append(table, warehouse.write(table, random_iterations(number, 10, 400, n_parameters=250)))
+        for each in warehouse.tables:  # the ledger is last
+            warehouse.tag(each, "batch_1")
     listed = place.s3.list_objects_v2(Bucket=place.bucket, Prefix="warehouse/vqe/vqe_iterations/data/")["Contents"]
     whole = sum(entry["Size"] for entry in listed)
     assert (len(listed), whole > 30e6) == (4, True)
