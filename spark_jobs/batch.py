@@ -29,6 +29,7 @@ from simulator.log import get_logger
 from spark_jobs import arrow_builder as builder
 from spark_jobs import filters, quality
 from spark_jobs import tables as declared
+from spark_jobs.ledger import Ledger
 from spark_jobs.lock import WAIT_SECONDS, lock_of
 from spark_jobs.quality import Issue
 from spark_jobs.raw import RawObject, RawStore, content_etag, store_of
@@ -113,7 +114,7 @@ def _run(
     store = store or store_of(location.data_dir)
     with lock_of(location, wait_seconds), Warehouse(location, tables) as warehouse:
         warehouse.prepare()
-        ledger = Ledger.of(warehouse)
+        ledger = Ledger(warehouse)
         repaired = tuple(warehouse.repair(ledger.newest_batch))
         objects = ledger.changed(store) if whole else ledger.unknown(store)
         batch = (make or _Batch)(warehouse, store, ledger, now or datetime.now(UTC))
@@ -138,70 +139,6 @@ def _run(
                 seconds=round(report.seconds, 1),
             )
             return report
-
-
-@dataclass(frozen=True)
-class Ledger:
-    """What the ledger holds."""
-
-    known: dict[str, dict[str, str]]  # source_path -> etag -> status
-    read: dict[str, tuple[int, datetime]]  # source_path -> size in bytes and time when it was last read
-    newest_batch: str | None
-    last_processed_at: datetime | None
-
-    @classmethod
-    def of(cls, warehouse: Warehouse) -> "Ledger":
-        rows = warehouse.scan(
-            declared.by_name(LEDGER, warehouse.tables), ("source_path", "etag", "status", "size_bytes", "processed_at")
-        )
-        known: dict[str, dict[str, str]] = {}
-        read: dict[str, tuple[int, datetime]] = {}
-        columns = (rows[c].to_pylist() for c in ("source_path", "etag", "status", "size_bytes", "processed_at"))
-        for path, etag, status, size, at in zip(*columns, strict=True):
-            known.setdefault(path, {})[etag] = status
-            if path not in read or at > read[path][1]:
-                read[path] = size, at
-        return cls(
-            known, read, warehouse.newest_batch(), pc.max(rows["processed_at"]).as_py() if rows.num_rows else None
-        )
-
-    def unknown(self, store: RawStore) -> list[RawObject]:
-        """Objects that the ledger does not hold, or holds with another content as far as the listing tells."""
-        after: dict[tuple[str, str], str] = {}
-        for path in self.known:
-            _, topic, partition, _ = path.split("/", 3)
-            key = (topic, partition.removeprefix("partition="))
-            after[key] = max(after.get(key, ""), path)
-        return _ordered(o for o in store.objects(after) if not self._holds(o, store))
-
-    def _holds(self, raw: RawObject, store: RawStore) -> bool:
-        """Whether an object was read. A name alone does not tell: it may have been given again after its object was
-        moved away."""
-        etags = self.known.get(raw.path)
-        if etags is None:
-            return False
-        if raw.etag is not None:
-            return raw.etag in etags
-        if raw.changed_at is None:
-            return True
-        size, at = self.read[raw.path]
-        if raw.size == size and raw.changed_at <= at:
-            return True
-        return content_etag(store.read(raw.path)) in etags
-
-    def changed(self, store: RawStore) -> list[RawObject]:
-        """Objects whose path and content the ledger does not hold as loaded."""
-        found = []
-        for raw in store.objects():
-            etag = raw.etag or content_etag(store.read(raw.path))
-            if self.known.get(raw.path, {}).get(etag) != "loaded":
-                found.append(raw)
-        return _ordered(found)
-
-
-def _ordered(objects: Any) -> list[RawObject]:
-    """Highest major version first: its rows come before those of an older one in files that are written first."""
-    return sorted(objects, key=lambda o: (-o.major, o.path))
 
 
 def new_batch_id(warehouse: Warehouse) -> str:
@@ -268,7 +205,7 @@ class _Batch:
             "code_version": simulator.__version__,
             "processed_at": self.now,
         }
-        if self.ledger.known.get(raw.path, {}).get(entry["etag"]) == "rejected":
+        if self.ledger.has_rejected(raw.path, entry["etag"]):
             self.retried.append(raw.path)
         try:
             events = builder.decode(content, raw.topic)
@@ -428,6 +365,7 @@ class _Batch:
         if not self.entries:  # a batch of issues: its own snapshot of the ledger gives it its place in the order
             self.warehouse.append(table, (), batch_id=self.batch_id)
             return
+        self.warehouse.set_with_next_commit(table, self.ledger.note_of(self.entries, self.retried))
         if self.retried:
             retried = filters.both(filters.among("source_path", self.retried), filters.equal("status", "rejected"))
             self.warehouse.replace_rows(table, rows, retried, self.batch_id)

@@ -12,7 +12,7 @@ from pyiceberg.table import Table as IcebergTable
 
 from simulator.errors import StorageError
 from spark_jobs import quality
-from spark_jobs.batch import Ledger
+from spark_jobs.ledger import Ledger
 from spark_jobs.lock import WAIT_SECONDS, lock_of
 from spark_jobs.quality import Issue
 from spark_jobs.query import local_path
@@ -127,10 +127,10 @@ def verify(
             issues += _rows(warehouse, table)
         if any(i.check_name == "unreadable_file" for i in issues):
             return issues
-        ledger = Ledger.of(warehouse)
+        ledger = Ledger(warehouse)
         issues += [
             Issue("object_not_in_ledger", LEDGER, {"source_path": raw.path}, "not loaded yet: run `vqe tables build`")
-            for raw in ledger.unknown(store or store_of(location.data_dir))
+            for raw in ledger.missing(store or store_of(location.data_dir))
         ]
         rejected = warehouse.scan(warehouse.tables[-1], ("source_path", "status", "error"))
         issues += [

@@ -6,12 +6,15 @@ A path is always relative to the store's root, so that a data dir can be moved a
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from simulator.errors import InputError, StorageError
 from simulator.schemas import SUNK_TOPICS, major_of
@@ -67,6 +70,87 @@ def content_etag(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
+def partition_of(path: str) -> tuple[str, str]:
+    """Topic and partition of a raw object's path."""
+    _, topic, partition, _ = path.split("/", 3)
+    return topic, partition.removeprefix("partition=")
+
+
+@dataclass(frozen=True)
+class Names:
+    """Of a set of paths in one topic and partition: the last, how many, and a checksum in which their order plays no
+    part, so that those of two sets without a common path add up. 128 bits: equal checksums are equal sets."""
+
+    last: str = ""
+    count: int = 0
+    checksum: int = 0
+    last_etags: frozenset[str] = frozenset()
+    """ETags with which the ledger holds the last: its name may have been given again."""
+
+    @classmethod
+    def of(cls, paths: Sequence[str]) -> "Names":
+        return cls(max(paths), len(paths), _checksum(paths)) if paths else cls()
+
+    def __add__(self, more: "Names") -> "Names":
+        summed = [((a + b) & _MASK) << shift for a, b, shift in zip(*map(_halves, (self, more)), (0, 64), strict=True)]
+        last = max(self.last, more.last)
+        etags = [names.last_etags for names in (self, more) if names.last == last]
+        return Names(last, self.count + more.count, sum(summed), frozenset().union(*etags))
+
+    def are_those_of(self, other: "Names") -> bool:
+        """Whether both are of the same paths."""
+        return (self.count, self.checksum) == (other.count, other.checksum)
+
+
+_MASK = (1 << 64) - 1
+
+
+def _halves(names: Names) -> tuple[int, int]:
+    return names.checksum & _MASK, names.checksum >> 64
+
+
+def _checksum(paths: Sequence[str]) -> int:
+    """Two sums, modulo 2^64, of a hash of each path. In numpy: a million paths take some tenths of a second."""
+    by_length: dict[int, list[bytes]] = {}
+    if len(lengths := set(map(len, paths))) == 1 and "".join(paths).isascii():
+        by_length[lengths.pop()] = ["".join(paths).encode()]
+    else:
+        for encoded in map(str.encode, paths):
+            by_length.setdefault(len(encoded), []).append(encoded)
+    sums = [0, 0]
+    for length, parts in by_length.items():
+        joined = np.frombuffer(b"".join(parts), np.uint8).reshape(-1, length)
+        words = np.zeros((len(joined), -(-length // 8) * 8), np.uint8)
+        words[:, :length] = joined
+        for i, seed in enumerate((0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)):
+            hashed = np.full(len(joined), seed, np.uint64)
+            for word in words.view(np.uint64).T:  # each word is mixed into the whole, as splitmix64 does it
+                hashed = (hashed ^ word) * np.uint64(0xBF58476D1CE4E5B9)
+                hashed ^= hashed >> np.uint64(29)
+            hashed *= np.uint64(0x94D049BB133111EB)
+            sums[i] = (sums[i] + int((hashed ^ (hashed >> np.uint64(32))).sum(dtype=np.uint64))) & _MASK
+    return sums[0] | sums[1] << 64
+
+
+def listed_beyond(
+    store: RawStore, names: Mapping[tuple[str, str], Names], known: Callable[[], Container[str]]
+) -> tuple[list[RawObject], dict[tuple[str, str], Names]]:
+    """Objects that the ledger may not hold, and the names that it holds of what is there.
+
+    In the partition `local` of a folder it holds none of the objects. In S3 the last one that it holds is among them.
+
+    Args:
+        names: the names that it holds, by topic and partition.
+        known: gives all paths that it holds; costly, and called only where a folder's names are others than these.
+    """
+    if isinstance(store, Stored):
+        found, held = listed_beyond(store.store, names, known)
+        return [raw for raw in found if store.holds(raw)], held
+    if isinstance(store, LocalStore):
+        return store.beyond(names, known)
+    return list(store.objects({key: held.last for key, held in names.items()})), dict(names)
+
+
 class LocalStore:
     """Raw objects under a data dir."""
 
@@ -74,8 +158,22 @@ class LocalStore:
         self.root = root
 
     def objects(self, after: After | None = None) -> Iterator[RawObject]:
-        """All objects: names within a partition are ordered by the time of the rename, not of their making,
-        so that a name can appear before one that is known. Listing a local folder is cheap."""
+        """All objects: a name tells when a file was complete by a clock that may step back, and the file may appear
+        later, so that a name can appear before one that is known."""
+        for topic, partition, folder in self._partitions():
+            yield from self._objects_in(topic, partition, folder)
+
+    def _objects_in(self, topic: str, partition: str, folder: str) -> Iterator[RawObject]:
+        for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+            path = f"{PREFIX}{topic}/partition={partition}/{entry.name}"
+            if entry.is_file() and (found := parse(path, entry.stat().st_size)) is not None:
+                if found.partition == LOCAL:  # named by UUIDs, which never return
+                    yield found
+                else:
+                    yield replace(found, changed_at=datetime.fromtimestamp(entry.stat().st_mtime, UTC))
+
+    def _partitions(self) -> Iterator[tuple[str, str, str]]:
+        """Topic, partition and folder of each partition."""
         raw = self.root / PREFIX
         if not raw.is_dir():
             return
@@ -83,16 +181,40 @@ class LocalStore:
             if not topic.is_dir() or SUNK_TOPICS.fullmatch(topic.name) is None:
                 continue
             for partition in sorted(os.scandir(topic.path), key=lambda e: e.name):
-                if not partition.is_dir():
-                    continue
-                for entry in sorted(os.scandir(partition.path), key=lambda e: e.name):
-                    path = f"{PREFIX}{topic.name}/{partition.name}/{entry.name}"
-                    if entry.is_file() and (found := parse(path, entry.stat().st_size)) is not None:
-                        if found.partition == LOCAL:  # named by UUIDs, which never return
-                            yield found
-                        else:
-                            changed_at = datetime.fromtimestamp(entry.stat().st_mtime, UTC)
-                            yield replace(found, changed_at=changed_at)
+                if partition.is_dir() and partition.name.startswith("partition="):
+                    yield topic.name, partition.name.removeprefix("partition="), partition.path
+
+    def beyond(
+        self, names: Mapping[tuple[str, str], Names], known: Callable[[], Container[str]]
+    ) -> tuple[list[RawObject], dict[tuple[str, str], Names]]:
+        """As `listed_beyond`. Of the partition `local` names alone are listed: what its folder says of a known file is
+        not asked for. Names of other partitions may be given again: these have all their objects listed."""
+        found: list[RawObject] = []
+        held = dict(names)
+        for topic, partition, folder in self._partitions():
+            if partition != LOCAL:
+                found += self._objects_in(topic, partition, folder)
+                continue
+            begin = f"{PREFIX}{topic}/partition={partition}/"
+            name_begins = f"{topic}+{partition}+"
+            paths = [
+                begin + name for name in os.listdir(folder) if name.startswith(name_begins) and name.endswith(".avro")
+            ]
+            there = held.get((topic, partition), Names())
+            earlier = [path for path in paths if path <= there.last]
+            if Names.of(earlier).are_those_of(there):
+                unknown = [path for path in paths if path > there.last] if len(paths) > len(earlier) else []
+            else:
+                unknown = [path for path in paths if path not in known()]
+                new = set(unknown)
+                listed = Names.of([path for path in earlier if path not in new])
+                held[topic, partition] = replace(there, count=listed.count, checksum=listed.checksum)
+            for path in sorted(unknown):
+                status = (self.root / path).stat()
+                raw = parse(path, status.st_size)
+                if raw is not None and stat.S_ISREG(status.st_mode):
+                    found.append(raw)
+        return found, held
 
     def read(self, path: str) -> bytes:
         return (self.root / path).read_bytes()
@@ -168,9 +290,13 @@ class Stored:
     def objects(self, after: After | None = None) -> Iterator[RawObject]:
         """Those of the time; a store that does not tell when an object was stored has all of them listed."""
         for raw in self.store.objects(after):
-            at = raw.stored_at
-            if at is None or ((self.since is None or at >= self.since) and (self.until is None or at < self.until)):
+            if self.holds(raw):
                 yield raw
+
+    def holds(self, raw: RawObject) -> bool:
+        """Whether an object is of the time, or its store does not tell."""
+        at = raw.stored_at
+        return at is None or ((self.since is None or at >= self.since) and (self.until is None or at < self.until))
 
     def read(self, path: str) -> bytes:
         return self.store.read(path)

@@ -30,7 +30,8 @@ import simulator
 from simulator.errors import StorageError
 from spark_jobs import arrow_builder, batch, quality, spark_builder
 from spark_jobs import warehouse as commits
-from spark_jobs.batch import BatchReport, Ledger
+from spark_jobs.batch import BatchReport
+from spark_jobs.ledger import Ledger
 from spark_jobs.lock import WAIT_SECONDS
 from spark_jobs.raw import LocalStore, RawObject, RawStore, S3Store, Stored
 from spark_jobs.spark_session import fit_partitions
@@ -306,7 +307,7 @@ class SparkBatch(batch._Batch):
 
     def _enter(self, raw: RawObject, found: dict[str, Any]) -> None:
         etag = raw.etag or found["etag"]
-        if self.ledger.known.get(raw.path, {}).get(etag) == "rejected":
+        if self.ledger.has_rejected(raw.path, etag):
             self.retried.append(raw.path)
         entry: dict[str, Any] = {
             "source_path": raw.path,

@@ -424,7 +424,7 @@ PROCESSING_METADATA = Table(
     ),
     sources=(),
     partition=None,
-    partition_reason="None: a row an object, read whole by every batch to find what is new.",
+    partition_reason="None: a row an object; what a batch asks of it stands in a property of the table, and `reconcile` reads it whole.",
     sort=("source_path",),
 )
 

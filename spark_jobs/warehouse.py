@@ -364,7 +364,7 @@ class Warehouse:
 
     def set_with_next_commit(self, table: Table, properties: Mapping[str, str]) -> None:
         """Has the next append to a table set properties in the same commit."""
-        self._properties[table.name] = dict(properties)
+        self._properties.setdefault(table.name, {}).update(properties)
 
     def _begin(self, table: Table) -> "_Transaction":
         transaction = _Transaction(self.load(table))

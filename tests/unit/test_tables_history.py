@@ -1,0 +1,206 @@
+"""A batch costs the same after a million objects as after ten: it does not read the ledger to find what is new."""
+
+import random
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import boto3
+import pytest
+from moto import mock_aws
+from raw_events import BEGIN, Run, run_id, write_runs
+
+from spark_jobs import batch, ledger, maintenance
+from spark_jobs.raw import LocalStore, Names, RawStore, S3Store
+from spark_jobs.tables import LEDGER, by_name
+from spark_jobs.warehouse import Warehouse
+
+
+@pytest.fixture
+def ledger_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Columns of the ledger that were scanned, a name a scan."""
+    scanned: list[str] = []
+    scan = Warehouse._scan
+
+    def noted(self: Warehouse, table, columns, *arguments):
+        if table.name == LEDGER and "source_path" in columns:
+            scanned.append(",".join(columns))
+        return scan(self, table, columns, *arguments)
+
+    monkeypatch.setattr(Warehouse, "_scan", noted)
+    return scanned
+
+
+@pytest.fixture(params=["folder", "S3"])
+def deliver(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch) -> Iterator[Callable[[int], RawStore]]:
+    """Brings a run's objects to a store, and gives the store."""
+    if request.param == "folder":
+
+        def deliver(number: int) -> RawStore:
+            write_runs(tmp_path, [Run(number)], number=number)
+            return LocalStore(tmp_path)
+
+        yield deliver
+        return
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    with mock_aws():
+        client = boto3.client("s3", region_name="us-east-1")
+        client.create_bucket(Bucket="bucket")
+        there: set[str] = set()
+
+        def put(number: int) -> RawStore:
+            staging = tmp_path / "staging"
+            write_runs(staging, [Run(number)], number=number)
+            for path in staging.rglob("*.avro"):
+                name = path.relative_to(staging).as_posix()
+                if name not in there:
+                    client.put_object(Bucket="bucket", Key=name, Body=path.read_bytes())
+                    there.add(name)
+            return S3Store("bucket", client)
+
+        yield put
+
+
+def objects_of(data_dir: Path) -> list[Path]:
+    return sorted((data_dir / "raw").rglob("*.avro"))
+
+
+def count(data_dir: Path, table: str = "vqe_results") -> int:
+    with Warehouse.read(data_dir) as warehouse:
+        return warehouse.scan(by_name(table), by_name(table).key).num_rows
+
+
+def test_a_batch_finds_what_is_new_without_the_ledgers_rows(
+    deliver: Callable[[int], RawStore], tmp_path: Path, ledger_reads: list[str]
+) -> None:
+    for number in range(3):
+        store = deliver(number)
+        assert batch.build(tmp_path, store=store).rows["vqe_results"] == 1
+    assert batch.build(tmp_path, store=store).batch_id is None
+    assert ledger_reads == ["source_path,etag"]  # of the empty ledger
+    assert count(tmp_path) == 3
+
+
+def test_a_listing_of_s3_begins_behind_the_last_ledgered_name(tmp_path: Path) -> None:
+    asked: list[dict[tuple[str, str], str]] = []
+
+    class Bucket(S3Store):
+        """Answers from a folder."""
+
+        def __init__(self) -> None:
+            self.read = LocalStore(tmp_path).read  # type: ignore[method-assign]
+
+        def objects(self, after=None):
+            asked.append(dict(after or {}))
+            return (o for o in LocalStore(tmp_path).objects() if o.path > asked[-1].get((o.topic, o.partition), ""))
+
+    written = write_runs(tmp_path, [Run(0)], number=3)
+    for _ in range(2):
+        batch.build(tmp_path, store=Bucket())
+    assert asked[0] == {}
+    assert sorted(asked[1].values()) == sorted(p.relative_to(tmp_path).as_posix() for p in written)
+
+
+def test_a_name_before_known_ones_is_found_in_a_folder(tmp_path: Path, ledger_reads: list[str]) -> None:
+    """A clock that stepped back, or a process that was stopped between a name's choice and the renaming."""
+    write_runs(tmp_path, [Run(0)], number=5)
+    batch.build(tmp_path)
+    for path in write_runs(tmp_path, [Run(1)], number=6):
+        topic = path.parent.parent.name
+        path.rename(path.with_name(f"{topic}+local+{run_id(0, BEGIN - timedelta(days=3000))}.avro"))
+    batch.build(tmp_path)
+    assert count(tmp_path) == 2
+    ledger_reads.clear()
+    write_runs(tmp_path, [Run(2)], number=7)
+    batch.build(tmp_path)
+    assert (count(tmp_path), ledger_reads) == (3, [])
+
+
+def test_objects_that_were_moved_away_are_read_up_once(tmp_path: Path, ledger_reads: list[str]) -> None:
+    for number in range(3):
+        write_runs(tmp_path, [Run(number)], number=number)
+        batch.build(tmp_path)
+    ledger_reads.clear()
+    gone = next(p for p in objects_of(tmp_path) if "vqe_result" in p.name)
+    gone.unlink()
+    for number, reads in ((3, 1), (4, 0)):
+        write_runs(tmp_path, [Run(number)], number=number)
+        assert batch.build(tmp_path).rows["vqe_results"] == 1
+        assert len(ledger_reads) == reads
+        ledger_reads.clear()
+    assert count(tmp_path) == 5
+
+
+@pytest.mark.parametrize("note", ["{}", '{"rows": 1, "names": []}'])
+def test_a_note_that_is_not_of_the_ledgers_rows_is_made_anew(
+    tmp_path: Path, note: str, ledger_reads: list[str]
+) -> None:
+    """An older release, which knows no note, has written to the ledger."""
+    write_runs(tmp_path, [Run(0)])
+    batch.build(tmp_path)
+    with Warehouse.read(tmp_path) as warehouse:
+        warehouse.set_properties(by_name(LEDGER), {ledger.NAMES: note})
+    ledger_reads.clear()
+    write_runs(tmp_path, [Run(1)], number=1)
+    assert batch.build(tmp_path).rows["vqe_results"] == 1
+    assert ledger_reads == ["source_path,etag"]
+    assert batch.build(tmp_path).batch_id is None
+    assert ledger_reads == ["source_path,etag"]
+
+
+def test_the_note_stays_true_through_rejections_reconciling_and_maintenance(
+    tmp_path: Path, ledger_reads: list[str]
+) -> None:
+    write_runs(tmp_path, [Run(0)])
+    damaged = next(p for p in objects_of(tmp_path) if "vqe_result" in p.name)
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-7])
+    assert len(batch.build(tmp_path).rejected) == 1
+    damaged.write_bytes(whole)
+    assert batch.reconcile(tmp_path).rows["vqe_results"] == 1
+    maintenance.maintain(tmp_path)
+    ledger_reads.clear()
+    write_runs(tmp_path, [Run(1)], number=1)
+    assert batch.build(tmp_path).rows["vqe_results"] == 1
+    assert batch.build(tmp_path).batch_id is None
+    assert ledger_reads == []
+
+
+def test_verify_and_reconcile_compare_every_object(tmp_path: Path, monkeypatch) -> None:
+    """An object that came to S3 before the last known name, where no batch looks."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    with mock_aws():
+        client = boto3.client("s3", region_name="us-east-1")
+        client.create_bucket(Bucket="bucket")
+        store = S3Store("bucket", client)
+        staging = tmp_path / "staging"
+        for number in range(2):
+            write_runs(staging, [Run(number)], number=number)
+        found = [p.relative_to(staging).as_posix() for p in objects_of(staging)]
+        early = next(path for path in found if "vqe_result" in path)
+        for path in found:
+            if path != early:
+                client.put_object(Bucket="bucket", Key=path, Body=(staging / path).read_bytes())
+        batch.build(tmp_path, store=store)
+        client.put_object(Bucket="bucket", Key=early, Body=(staging / early).read_bytes())
+        assert batch.build(tmp_path, store=store).batch_id is None
+        issues = maintenance.verify(tmp_path, store=store)
+        assert [i.key for i in issues if i.check_name == "object_not_in_ledger"] == [{"source_path": early}]
+        assert batch.reconcile(tmp_path, store=store).rows["vqe_results"] == 1
+
+
+def test_checksums_of_names_add_up_in_any_order_and_tell_any_two_sets_apart() -> None:
+    drawn = random.Random(3)
+    paths = [f"raw/t/partition=local/t+local+{drawn.getrandbits(128):032x}.avro" for _ in range(1000)]
+    paths += ["raw/t/partition=local/ünïcode.avro", "raw/t/partition=local/short.avro"]
+    shuffled = drawn.sample(paths, len(paths))
+    whole = Names.of(paths)
+    assert Names.of(shuffled) == whole == Names.of(shuffled[:300]) + Names.of(shuffled[300:])
+    assert Names() + whole == whole + Names() == whole
+    other = [*paths]
+    other[5] = other[5].replace(".avro", "")[:-1] + ("0" if other[5][-6] != "0" else "1") + ".avro"
+    assert (Names.of(other).count, Names.of(other).checksum == whole.checksum) == (1002, False)
+    seen = {Names.of(paths[:n]).checksum for n in range(300)}
+    assert len(seen) == 300
