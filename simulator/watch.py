@@ -1,6 +1,5 @@
 """Following runs live: what they have reached, from the topics or from the local files."""
 
-import io
 import math
 import os
 import time
@@ -9,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from simulator import avro
 from simulator.events import new_id
 from simulator.schemas import stream_of
 from simulator.settings import Settings
-from simulator.sinks.container import SYNC_BYTES, header_end, whole_blocks
 
 STREAMS = ("vqe_run", "vqe_result", "vqe_iteration")
 """In the order in which a source reads what is already there: a run's name first, its numbers last."""
@@ -128,32 +127,29 @@ class FileSource:
             for path in sorted(self._raw.glob(f"{stream}_v*/partition=*/*.avro*")):
                 try:
                     yield from ((stream, record) for record in self._new_records(path))
-                except (OSError, ValueError, IndexError, EOFError):
-                    continue  # gone, renamed or damaged meanwhile; `vqe tables build` names damaged files
+                except (OSError, ValueError):
+                    continue  # gone, renamed or damaged meanwhile
         time.sleep(0.2)
 
     def close(self) -> None:
         """Nothing is held open."""
 
     def _new_records(self, path: Path) -> list[dict[str, Any]]:
-        from fastavro import reader
-
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
             key = (status.st_dev, status.st_ino)
             done = self._read.get(key, 0)
             if status.st_size <= done or status.st_mtime < self._oldest:
                 return []
-            head_end = header_end(file)
-            start = max(done, head_end)
+            header = avro.read_header(file.read(avro.MAX_HEADER_BYTES))
+            start = max(done, header.end)
             file.seek(0)
-            head = file.read(head_end)
+            head = file.read(header.end)
             file.seek(start)
             blocks = file.read()
-        whole = max((block.end for block in whole_blocks(blocks, head[-SYNC_BYTES:])), default=0)
-        self._read[key] = start + whole
-        found: list[Any] = list(reader(io.BytesIO(head + blocks[:whole])))
-        return found
+        whole = max((block.end for block in avro.whole_blocks(blocks, header.sync)), default=0)
+        self._read[key] = start + whole  # what is damaged is not tried again: `vqe tables build` names it
+        return list(avro.records(head + blocks[:whole]))
 
 
 class TopicSource:

@@ -181,18 +181,18 @@ def _over_bytes(spark: SparkSession, uris: Sequence[str], examine: Any) -> list[
 
 
 def _examine(content: bytes, uri: str) -> dict[str, Any]:
-    from spark_jobs.containers import examine
+    from simulator.avro import examine
     from spark_jobs.raw import content_etag
 
     try:
         found = examine(content)
     except ValueError as e:
-        return {"etag": content_etag(content), "records": None, "problem": f"CorruptObject: {e}"}
+        return {"etag": content_etag(content), "records": None, "problem": str(e)}
     return {"etag": found.etag, "records": found.records, "problem": None}
 
 
 def _judge(content: bytes, uri: str, tables: tuple[Table, ...]) -> dict[str, Any]:
-    from spark_jobs.containers import examine
+    from simulator.avro import examine
     from spark_jobs.raw import content_etag, parse
 
     raw = parse(uri[uri.index("raw/") :], len(content))

@@ -9,18 +9,16 @@ import contextlib
 import fcntl
 import mmap
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
+from simulator import avro
 from simulator.events import new_id
 from simulator.schemas import Schema, topic_of
 
 PARTITION = "local"
 PART_SUFFIX = ".part"
-SYNC_BYTES = 16
-MAGIC = b"Obj\x01"
 _COMPRESSED = {"vqe_run", "vqe_result", "vqe_hamiltonian"}
 """Text shrinks well; iterations and samples are doubles, where deflate costs a third of the writing speed for 8 %."""
 
@@ -145,90 +143,17 @@ def recover(raw: Path) -> Recovery:
 
 def last_whole_block(file: IO[bytes]) -> tuple[int, int]:
     """Offset behind the last whole block of an Avro container file, and the records up to there; (0, 0) without one."""
-    size = os.fstat(file.fileno()).st_size
-    if size < len(MAGIC):
+    if os.fstat(file.fileno()).st_size < len(avro.MAGIC):
         return 0, 0
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
         try:
-            position = _skip_header(view)
-        except (IndexError, ValueError):
+            header = avro.read_header(view)
+        except avro.DamagedContainer:
             return 0, 0
-        sync = view[position - SYNC_BYTES : position]
-        if len(sync) < SYNC_BYTES:
-            return 0, 0
-        records = 0
-        for block in whole_blocks(view, sync, position):
+        position, records = header.end, 0
+        for block in avro.whole_blocks(view, header.sync, position):
             position, records = block.end, records + block.records
         return position, records
-
-
-class Block(NamedTuple):
-    """A block of an Avro container file, by its offsets."""
-
-    records: int
-    begin: int  # of the records
-    end: int  # behind the sync marker
-
-
-def whole_blocks(content: mmap.mmap | bytes, sync: bytes, start: int = 0) -> Iterator[Block]:
-    """The blocks from `start` on, up to the first that is not whole or does not end in the sync marker."""
-    position, size = start, len(content)
-    while position < size:
-        try:
-            count, begin = read_long(content, position)
-            length, begin = read_long(content, begin)
-        except IndexError:
-            return
-        end = begin + length + SYNC_BYTES
-        if count <= 0 or length < 0 or end > size or content[end - SYNC_BYTES : end] != sync:
-            return
-        yield Block(count, begin, end)
-        position = end
-
-
-def header_end(file: IO[bytes]) -> int:
-    """Offset of the first block of an Avro container file.
-
-    Raises:
-        ValueError, IndexError: the header is not whole.
-    """
-    file.seek(0)
-    head = file.read(1 << 20)  # the largest of our schemas takes 20 kB
-    end = _skip_header(head)
-    if end > len(head):
-        raise ValueError("the header is not whole")
-    return end
-
-
-def _skip_header(view: mmap.mmap | bytes) -> int:
-    """Offset behind the header: magic, metadata map, sync marker."""
-    if view[: len(MAGIC)] != MAGIC:
-        raise ValueError("not an Avro container file")
-    position = len(MAGIC)
-    while True:
-        count, position = read_long(view, position)
-        if count == 0:
-            return position + SYNC_BYTES
-        if count < 0:
-            _, position = read_long(view, position)
-        for _ in range(2 * abs(count)):  # key, value
-            length, position = read_long(view, position)
-            if length < 0:
-                raise ValueError("negative length in the header")
-            position += length
-
-
-def read_long(view: mmap.mmap | bytes, position: int) -> tuple[int, int]:
-    """A zigzag variable-length integer and the offset behind it (Avro specification, binary encoding)."""
-    value = shift = 0
-    while True:
-        byte = view[position]
-        value |= (byte & 0x7F) << shift
-        position, shift = position + 1, shift + 7
-        if not byte & 0x80:
-            return (value >> 1) ^ -(value & 1), position
-        if shift > 63:
-            raise IndexError("not a 64-bit integer")
 
 
 def _final_name(topic: str) -> str:

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from simulator import avro
+from simulator.avro import zigzag
 from simulator.events import new_id
 from simulator.schemas import Schema, topic_of
-from simulator.sinks.container import SYNC_BYTES, header_end, read_long, whole_blocks
 
 ONE_RECORD = b"\x02"  # the zigzag form of a block count of 1
 CHUNK_BYTES = 4 * 2**20
@@ -92,17 +93,22 @@ class SpoolReader:
     """Reads a spool file from behind what Kafka acknowledged, also while it is being written."""
 
     def __init__(self, path: Path, lock: IO[bytes] | None = None) -> None:
-        from fastavro import block_reader
+        """Opens the file and the note of what Kafka has of it; both are closed again where that fails.
 
+        Raises:
+            OSError: the file is gone or cannot be opened.
+            DamagedContainer: its header is not whole, or none.
+        """
         self.path, self.topic = path, path.parent.name
         self._lock = lock
-        with open(path, "rb") as probe:
-            self.schema_json: str = block_reader(probe).metadata["avro.schema"]
-            self._start = header_end(probe)
-            probe.seek(self._start - SYNC_BYTES)
-            self._sync = probe.read(SYNC_BYTES)
         self._file = open(path, "rb")  # noqa: SIM115 (closed by close)
-        self._acks = os.open(_ack_path(path), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            header = avro.read_header(self._file.read(avro.MAX_HEADER_BYTES))
+            self._acks = os.open(_ack_path(path), os.O_RDWR | os.O_CREAT, 0o600)
+        except BaseException:
+            self._file.close()
+            raise
+        self.schema_json, self._start, self._sync = header.schema_json, header.end, header.sync
         stored = os.pread(self._acks, 8, 0)
         self.acknowledged = max(self._start, struct.unpack("<q", stored)[0]) if len(stored) == 8 else self._start
         self.damaged = False
@@ -112,9 +118,15 @@ class SpoolReader:
         self._file.seek(self.acknowledged)
         chunk = self._file.read(limit)
         base, block = self.acknowledged, None
-        for block in whole_blocks(chunk, self._sync):
-            payload = chunk[block.begin : block.end - SYNC_BYTES]
-            yield SpooledRecord(first_string(payload), payload, base + block.end)
+        for block in avro.whole_blocks(chunk, self._sync):
+            payload = chunk[block.begin : block.end - avro.SYNC_BYTES]
+            try:
+                key = first_string(payload)
+            except (IndexError, ValueError):
+                return
+            if block.records != 1:  # no spool writer wrote this: damage
+                return
+            yield SpooledRecord(key, payload, base + block.end)
         if block is None and len(chunk) == limit:  # one record larger than a chunk
             yield from self.records(4 * limit)
 
@@ -131,13 +143,13 @@ class SpoolReader:
         if at < 0:
             return False
         self.damaged = True
-        self.acknowledge(self.acknowledged + at + SYNC_BYTES)
+        self.acknowledge(self.acknowledged + at + avro.SYNC_BYTES)
         return True
 
     @property
     def pending_bytes(self) -> int:
         """Bytes that are written and not acknowledged."""
-        return os.fstat(self._file.fileno()).st_size - self.acknowledged
+        return max(0, os.fstat(self._file.fileno()).st_size - self.acknowledged)
 
     def take_lock(self, lock: IO[bytes]) -> None:
         """Hold the writer's lock from here on: the file is complete."""
@@ -165,26 +177,55 @@ class SpoolReader:
             self._lock.close()
 
 
+class Held(Exception):
+    """A living process holds the file."""
+
+
+def take(path: Path) -> SpoolReader | None:
+    """A reader of a spool file, with its lock; None where the file is gone, or held nothing and was removed.
+
+    Raises:
+        Held: a living process writes or delivers it.
+        DamagedContainer: its header is damaged.
+        OSError: it cannot be opened.
+    """
+    try:
+        lock = open(path, "r+b")  # noqa: SIM115 (the reader keeps the lock)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not path.exists():  # delivered between its opening and its lock
+            raise FileNotFoundError
+        return SpoolReader(path, lock)
+    except FileNotFoundError:
+        lock.close()
+        return None
+    except BlockingIOError:
+        lock.close()
+        raise Held(str(path)) from None
+    except avro.CutContainer:  # its writer died before the header was whole: it holds nothing
+        path.unlink(missing_ok=True)
+        _ack_path(path).unlink(missing_ok=True)
+        lock.close()
+        return None
+    except BaseException:
+        lock.close()
+        raise
+
+
+def files(spool: Path) -> list[Path]:
+    """The spool's files, oldest first."""
+    return sorted(spool.glob("vqe_*/*.avro"), key=lambda p: p.name)
+
+
 def orphans(spool: Path) -> Iterator[SpoolReader]:
     """Readers of the files that no living process holds, oldest first, each locked by this process."""
-    for path in sorted(spool.glob("vqe_*/*.avro"), key=lambda p: p.name):
-        try:
-            lock = open(path, "r+b")  # noqa: SIM115 (the reader keeps the lock)
-        except FileNotFoundError:
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not path.exists():
-                raise FileNotFoundError
-            reader = SpoolReader(path, lock)
-        except (BlockingIOError, FileNotFoundError):
-            lock.close()
-        except (ValueError, EOFError, StopIteration, IndexError):  # died before its header was whole: it holds nothing
-            path.unlink(missing_ok=True)
-            _ack_path(path).unlink(missing_ok=True)
-            lock.close()
-        else:
-            yield reader
+    for path in files(spool):
+        with contextlib.suppress(Held):
+            reader = take(path)
+            if reader is not None:
+                yield reader
 
 
 def spool_bytes(spool: Path) -> int:
@@ -220,8 +261,8 @@ def undelivered(spool: Path) -> Undelivered:
             stored, taken = b"", path.stat().st_ctime if path.exists() else time.time()
         acknowledged = struct.unpack("<q", stored)[0] if len(stored) == 8 else 0
         if acknowledged == 0:
-            with contextlib.suppress(OSError, ValueError, IndexError), open(path, "rb") as file:
-                acknowledged = header_end(file)
+            with contextlib.suppress(OSError, ValueError), open(path, "rb") as file:
+                acknowledged = avro.read_header(file.read(avro.MAX_HEADER_BYTES)).end
         if written > acknowledged:
             size += written - acknowledged
             seconds = max(seconds, time.time() - taken)
@@ -249,24 +290,15 @@ def _encoded_doubles(values: list[float] | None) -> bytes:
     return b"".join((b"\2", zigzag(len(doubles)), doubles.tobytes(), b"\0"))
 
 
-def zigzag(value: int) -> bytes:
-    """A non-negative integer as Avro's variable-length long."""
-    value <<= 1
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
 def first_string(payload: bytes) -> bytes:
     """The first field of an event, the string that is its Kafka key.
 
     Raises:
-        IndexError: there is none.
+        IndexError, ValueError: there is none.
     """
-    length, at = read_long(payload, 0)
+    length, at = avro.read_long(payload, 0)
+    if not 0 <= length <= len(payload) - at:
+        raise IndexError("the first string is longer than the record")
     return payload[at : at + length]
 
 

@@ -8,10 +8,11 @@ import pytest
 from samples import an_iteration
 
 from simulator import schemas
+from simulator.avro import zigzag
 from simulator.errors import InputError
 from simulator.events import to_record
 from simulator.settings import Settings
-from simulator.sinks.spool import SpoolReader, SpoolWriter, orphans, spool_bytes, zigzag
+from simulator.sinks.spool import SpoolReader, SpoolWriter, orphans, spool_bytes
 from simulator.streaming.clients import kafka_config
 
 SCHEMA = schemas.current("vqe_iteration")
