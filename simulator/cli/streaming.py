@@ -62,6 +62,9 @@ def topics() -> int:
 def replay(
     data_dir: DataDir = None,
     seconds: Annotated[float, typer.Option("--seconds", min=0, help="Longest wait for Kafka.")] = 60.0,
+    rejected: Annotated[
+        bool, typer.Option("--rejected", help="Offer events that were refused for good again, too.")
+    ] = False,
 ) -> int:
     """Deliver events that earlier processes could not."""
     from simulator.settings import load_settings
@@ -71,8 +74,13 @@ def replay(
     require_kafka()
     from simulator.streaming import replay as spool
 
-    done = spool.replay(settings, seconds=seconds)
+    done = spool.replay(settings, seconds=seconds, rejected=rejected)
     typer.echo(f"{done.delivery.delivered} events delivered, {done.left_bytes} bytes left in {settings.spool_dir}")
+    if done.set_aside:
+        typer.echo(
+            f"{done.set_aside} set aside in {settings.spool_dir / 'rejected'}, refused for good: the .json files there tell "
+            f"why; vqe replay --rejected offers them again"
+        )
     return 1 if done.left_bytes or done.delivery.rejected else 0
 
 

@@ -8,6 +8,7 @@ from simulator.events import Event, Result, to_record
 from simulator.schemas import current
 from simulator.settings import Settings
 from simulator.sinks.file import QueuedSink
+from simulator.sinks.rejected import FOLDER, rejected_bytes
 from simulator.sinks.spool import SpoolReader, SpoolWriter, spool_bytes
 from simulator.streaming.forwarder import Delivery, Forwarder
 
@@ -66,8 +67,17 @@ class KafkaSink(QueuedSink):
         away = self.delivery.away_since
         patience = 0.2 if away is not None and time.monotonic() - away > 1 else self._settings.delivery_seconds
         if not self.forwarder.drain(patience):
-            kept = self.forwarder.pending_bytes
-            print(f"vqe: {kept:,} bytes of events stay in {self._spool}; vqe replay delivers them", file=sys.stderr)
+            kept, why = self.forwarder.pending_bytes, "; ".join(self.forwarder.reasons)
+            print(
+                f"vqe: {kept:,} bytes of events stay in {self._spool}{f' ({why})' if why else ''}; vqe replay delivers them",
+                file=sys.stderr,
+            )
+        if rejected := self.delivery.rejected:
+            print(
+                f"vqe: {rejected:,} events were refused for good and are set aside in {self._spool / FOLDER}; "
+                f"vqe replay --rejected offers them again",
+                file=sys.stderr,
+            )
 
     def _write(self, event: Event) -> None:
         stream = event.stream
@@ -90,11 +100,13 @@ class KafkaSink(QueuedSink):
 
     def _check_room(self) -> None:
         self._next_measure = time.monotonic() + _MEASURE_SECONDS
-        size, limit = spool_bytes(self._spool), self._settings.spool_max_bytes
+        waiting, aside = spool_bytes(self._spool), rejected_bytes(self._spool)
+        size, limit = waiting + aside, self._settings.spool_max_bytes
         if size > limit:
+            told = f", {aside:,} of them refused for good (vqe replay --rejected)" if aside else ""
             raise OSError(
                 0,
-                f"the spool is full: {size:,} of {limit:,} bytes wait for Kafka "
+                f"the spool is full: {size:,} of {limit:,} bytes wait for Kafka{told} "
                 f"(deliver them with vqe replay, or raise VQE_SPOOL_MAX_BYTES)",
             )
 

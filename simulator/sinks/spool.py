@@ -93,7 +93,7 @@ class SpoolReader:
     """Reads a spool file from behind what Kafka acknowledged, also while it is being written."""
 
     def __init__(self, path: Path, lock: IO[bytes] | None = None) -> None:
-        """Opens the file and the note of what Kafka has of it; both are closed again where that fails.
+        """Opens the file, unless its lock is given, and the note of what Kafka has of it.
 
         Raises:
             OSError: the file is gone or cannot be opened.
@@ -101,7 +101,7 @@ class SpoolReader:
         """
         self.path, self.topic = path, path.parent.name
         self._lock = lock
-        self._file = open(path, "rb")  # noqa: SIM115 (closed by close)
+        self._file = lock or open(path, "rb")  # noqa: SIM115 (closed by close)
         try:
             header = avro.read_header(self._file.read(avro.MAX_HEADER_BYTES))
             self._acks = os.open(_ack_path(path), os.O_RDWR | os.O_CREAT, 0o600)
@@ -112,6 +112,7 @@ class SpoolReader:
         stored = os.pread(self._acks, 8, 0)
         self.acknowledged = max(self._start, struct.unpack("<q", stored)[0]) if len(stored) == 8 else self._start
         self.damaged = False
+        self.ahead: set[int] = set()  # ends of records behind the acknowledged offset that Kafka has all the same
 
     def records(self, limit: int = CHUNK_BYTES) -> Iterator[SpooledRecord]:
         """Whole records behind the acknowledged offset, about `limit` bytes of them."""

@@ -1,6 +1,7 @@
 """Kafka and registry clients from the settings. Every option is really used; secrets are never logged."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -88,8 +89,17 @@ def make_producer(settings: Settings, **more: Any) -> "Producer":
             "queue.buffering.max.messages": 200_000,
             "queue.buffering.max.kbytes": 1 << 17,
             **more,
-        }
+        },
+        logger=_silent_logger(),
     )
+
+
+def _silent_logger() -> logging.Logger:
+    """librdkafka writes a fatal error to stderr at any log level; whoever uses the producer hears of it and tells it once."""
+    logger = logging.getLogger("simulator.librdkafka")
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
+    return logger
 
 
 def make_consumer(settings: Settings, group: str, **more: Any) -> "Consumer":

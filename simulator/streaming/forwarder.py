@@ -1,12 +1,12 @@
 """The forwarder: delivers spooled events to Kafka in order, and removes what is acknowledged.
 
 It reads what is on disk, never the optimizer's memory, so that a live run, `vqe replay` and a restarting worker go the
-same way. A chunk of a file is sent, all of it acknowledged, and only then noted; a crash in between sends the chunk
-again, and the tables drop what they have by key.
+same way. Each topic has a lane: a chunk of its oldest file is sent, all of it acknowledged, and only then noted; a crash in
+between sends the chunk again, and the tables drop what they have by key. Lanes do not wait for each other. What is refused
+for good is set aside with the reason, and its lane goes on behind it.
 """
 
 import contextlib
-import json
 import sys
 import threading
 import time
@@ -17,18 +17,26 @@ from typing import TYPE_CHECKING, Any
 from simulator.errors import one_line
 from simulator.log import get_logger
 from simulator.settings import Settings
-from simulator.sinks.spool import SpooledRecord, SpoolReader, orphans
+from simulator.sinks.rejected import RejectedEvents
+from simulator.sinks.spool import CHUNK_BYTES, SpooledRecord, SpoolReader, files
 from simulator.streaming.clients import make_producer
+from simulator.streaming.lane import MAX_RECORDS, Attempt, BrokenFile, Lane, Sent
+from simulator.streaming.refusals import Verdict, verdict
 from simulator.streaming.registry import frame, lookup_id
 
 if TYPE_CHECKING:
-    from confluent_kafka import Producer
+    from confluent_kafka import KafkaError, Producer
 
 POLL_SECONDS = 0.1
 ORPHAN_SECONDS = 30.0
 RETRY_SECONDS = 2.0
 SUSPECT_SECONDS = 5.0
-"""A chunk unacknowledged for longer counts as an outage, whatever the client says."""
+"""Where nothing was acknowledged for longer although something was sent, it counts as an outage, whatever the client says."""
+OPEN_FILES = 24
+"""So many files that dead processes left are open at a time, over all topics; each takes three descriptors."""
+UNKNOWN_SECONDS = 30.0
+"""So long a schema that the registry did not know is not asked for again."""
+UNKNOWN_SCHEMA = "the registry does not know the schema of {} (vqe schemas register)"
 
 
 @dataclass
@@ -37,8 +45,8 @@ class Delivery:
 
     delivered: int = 0
     delivered_bytes: int = 0
-    failed: int = 0
-    rejected: int = 0
+    failed: int = 0  # deliveries that were tried again
+    rejected: int = 0  # records that were set aside, and damaged files that were kept
     away_since: float | None = None  # monotonic seconds; None: Kafka takes events
 
 
@@ -53,15 +61,18 @@ class Forwarder:
     def __init__(self, spool: Path, settings: Settings) -> None:
         self.spool, self.delivery = spool, Delivery()
         self._settings = settings
-        self._readers: list[SpoolReader] = []
+        self._lanes: dict[str, Lane] = {}
         self._new: list[SpoolReader] = []
         self._lock = threading.Lock()
-        self._closing, self._told, self._idle = threading.Event(), False, threading.Event()
+        self._closing, self._away_told, self._idle = threading.Event(), False, threading.Event()
         self._wake = threading.Event()
         self._ids: dict[tuple[str, str], bytes] = {}
-        self._outstanding = 0
-        self._failures: list[Any] = []
+        self._unknown: dict[tuple[str, str], tuple[float, str]] = {}  # not asked for until (monotonic seconds), why
+        self._registry_at = 0.0  # monotonic seconds; before, the registry is not asked
         self._next_orphans = 0.0
+        self._heard = time.monotonic()  # of Kafka, that it took something
+        self._lost_producers = 0  # one after the other, without a delivery between them
+        self._rejected, self._told = RejectedEvents(spool), set[tuple[str, str]]()
         self._producer: Producer | None = None
         self._thread = threading.Thread(target=self._work, name="forwarder", daemon=True)
         self._thread.start()
@@ -73,13 +84,15 @@ class Forwarder:
         self._wake.set()
 
     def drain(self, seconds: float) -> bool:
-        """Wait until everything that was flushed is acknowledged; False when it is not, or Kafka is away."""
+        """Wait until everything that was flushed is acknowledged or set aside; False when it is not."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self._idle.clear()
             self._wake.set()
-            if self._idle.wait(min(0.2, max(0.0, deadline - time.monotonic()))) and not self.pending_bytes:
-                return True
+            if self._idle.wait(min(0.2, max(0.0, deadline - time.monotonic()))):
+                if not self.pending_bytes:
+                    return True
+                time.sleep(0.05)  # it waits for something: asked again at once it would keep a core busy
             if not self._thread.is_alive():
                 break
         return not self.pending_bytes
@@ -88,157 +101,325 @@ class Forwarder:
     def pending_bytes(self) -> int:
         """Bytes on disk that Kafka has not acknowledged, of the files in hand."""
         with self._lock:
-            readers = [*self._readers, *self._new]
-        total = 0
-        for reader in readers:
-            with contextlib.suppress(OSError):
+            new, lanes = list(self._new), list(self._lanes.values())
+        total = sum(lane.pending_bytes for lane in lanes)
+        for reader in new:
+            with contextlib.suppress(OSError, ValueError):
                 total += reader.pending_bytes
         return total
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why topics wait, for those that wait for more than Kafka's being away."""
+        with self._lock:
+            lanes = list(self._lanes.values())
+        return [f"{lane.topic}: {lane.reason}" for lane in lanes if lane.reason]
 
     def close(self) -> None:
         """Stop; what is not delivered stays in the spool, and the next process finds it."""
         self._closing.set()
         self._wake.set()
         self._thread.join(timeout=10)
-        for reader in [*self._readers, *self._new]:
+        for reader in self._new:
             reader.close()
-        self._readers, self._new = [], []
+        for lane in self._lanes.values():
+            lane.close()
+        self._lanes, self._new = {}, []
 
     def _work(self) -> None:
         while not self._closing.is_set():
             try:
                 busy = self._round()
             except Exception as error:  # delivery must outlive whatever the network does; the spool keeps the events
-                get_logger().debug("delivery round failed", exc_info=True)
-                self._away(f"{type(error).__name__}: {error}")
+                self._recover(error)
                 busy = False
             if not busy:
                 self._idle.set()
                 waited = RETRY_SECONDS if self.delivery.away_since is not None else POLL_SECONDS
                 self._wake.wait(waited)
                 self._wake.clear()
-        if self._producer is not None:
-            with contextlib.suppress(Exception):
-                self._producer.purge()
-                self._producer.flush(0.2)
+        self._drop_producer()
+
+    def _recover(self, error: Exception) -> None:
+        """After a round that failed: a producer that cannot go on is replaced, and every lane tries again."""
+        from confluent_kafka import KafkaError, KafkaException
+
+        reported = error.args[0] if isinstance(error, KafkaException) and error.args else None
+        if isinstance(reported, KafkaError) and verdict(reported) is Verdict.PRODUCER:
+            self._replace_producer(reported)
+            return
+        get_logger().debug("delivery round failed", exc_info=True)
+        self._away(f"{type(error).__name__}: {one_line(error)}")
+        time.sleep(0.05)  # a round that fails at once, woken again and again, leaves the processor to the run
 
     def _round(self) -> bool:
-        """Send a chunk of each file; whether anything was sent."""
-        if time.monotonic() >= self._next_orphans:
-            self._next_orphans = time.monotonic() + ORPHAN_SECONDS
-            found = list(orphans(self.spool))
-            with self._lock:  # before what is new: in order
-                self._readers[:0] = found
-        with self._lock:
-            self._readers += self._new
-            self._new = []
-            readers = list(self._readers)
-        sent = False
-        for reader in readers:
-            complete = reader.complete
-            if reader.pending_bytes:
-                advanced = self._send_chunk(reader)
-                sent = sent or advanced
-                if self._closing.is_set() or self.delivery.away_since is not None:
-                    return False
-                if advanced:
-                    continue
-            if complete:  # nothing whole is left in a file that nobody writes
-                left = reader.pending_bytes
-                if left and reader.skip_damage():
-                    sent = True
-                    continue
-                if left:  # its writer died in the middle of a record
-                    get_logger().warning(
-                        "spool file ended in the middle of a record", file=str(reader.path), bytes=left
-                    )
-                with self._lock:
-                    self._readers.remove(reader)
-                if reader.damaged:
-                    self.delivery.rejected += 1
-                    _tell(
-                        f"{reader.path} is damaged: its whole records are delivered, the file is kept in {self.spool / 'rejected'}"
-                    )
-                reader.remove(self.spool / "rejected")
-        return sent
-
-    def _send_chunk(self, reader: SpoolReader) -> bool:
-        """Send the next records of a file and wait until Kafka has them; whether there were any."""
-        records = list(reader.records())
-        if not records:
-            return False
-        header = self._frame(reader)
-        if header is None:
-            return False
-        producer = self._producer = self._producer or make_producer(self._settings, error_cb=self._on_error)
-        self._failures = []
-        topic, sent = reader.topic, self._on_delivery
-        for record in records:
-            while True:
-                try:
-                    producer.produce(topic, header + record.payload, record.key, on_delivery=sent)
-                    self._outstanding += 1
-                    break
-                except BufferError:
-                    producer.poll(0.05)
-                    if self._closing.is_set():
-                        return False
-                except Exception as error:
-                    if not _too_large(error):
-                        raise
-                    self._reject(reader, record, str(error))
-                    break
-        began = time.monotonic()
-        while self._outstanding:
-            producer.poll(0.05)
-            if self._closing.is_set():
-                return False
-            if self._outstanding and time.monotonic() - began > SUSPECT_SECONDS:
-                self._away("no acknowledgement")
-        if self._failures:
-            self.delivery.failed += len(self._failures)
-            first = self._failures[0]
-            if first.fatal():  # an idempotent producer that lost its sequence: a new one sends the chunk again
-                self._producer = None
-            self._away(first.str())
-            return False
-        self._back()
-        reader.acknowledge(records[-1].end)
-        self.delivery.delivered += len(records)
-        self.delivery.delivered_bytes += sum(len(r.payload) for r in records)
+        """Hand to the producer what is due and take what became of it; whether anything is under way."""
+        self._admit()
+        busy = False
+        for lane in self._lanes.values():
+            if lane.attempt is None and time.monotonic() >= lane.retry_at:
+                busy = self._begun(lane) or busy
+        under_way = [lane for lane in self._lanes.values() if lane.attempt is not None]
+        if not under_way:
+            return busy
+        assert self._producer is not None
+        self._producer.poll(POLL_SECONDS / 2 if all(lane.attempt.left for lane in under_way if lane.attempt) else 0)
+        for lane in under_way:
+            if lane.attempt is not None and not lane.attempt.left:
+                self._finish(lane, lane.attempt)
+        waiting = [lane.attempt.began for lane in under_way if lane.attempt is not None]
+        if waiting and time.monotonic() - max(self._heard, min(waiting)) > SUSPECT_SECONDS:
+            self._away("no acknowledgement")
         return True
 
-    def _frame(self, reader: SpoolReader) -> bytes | None:
-        """The wire-format header of the file's schema; None while the registry cannot tell."""
-        key = (reader.topic, reader.schema_json)
-        if key not in self._ids:
+    def _admit(self) -> None:
+        """Give new files to their lanes, and look for what dead processes left."""
+        with self._lock:
+            new, self._new = self._new, []
+            for reader in new:
+                self._lane(reader.topic).add_own(reader)
+        if time.monotonic() >= self._next_orphans:
+            self._next_orphans = time.monotonic() + ORPHAN_SECONDS
+            found: dict[str, list[Path]] = {}
+            for path in files(self.spool):
+                found.setdefault(path.parent.name, []).append(path)
+            with self._lock:
+                for topic, paths in found.items():
+                    self._lane(topic).add_found(paths)
+        for lane in self._lanes.values():
+            lane.park()
+
+    def _lane(self, topic: str) -> Lane:
+        return self._lanes.setdefault(topic, Lane(topic))
+
+    def _begun(self, lane: Lane) -> bool:
+        """`_begin`, in which what happens to a topic's files concerns no other topic."""
+        from confluent_kafka import KafkaException
+
+        try:
+            return self._begin(lane)
+        except KafkaException:
+            raise
+        except Exception as error:
+            get_logger().debug("topic put off", topic=lane.topic, exc_info=True)
+            lane.wait(one_line(error))
+            return False
+
+    def _begin(self, lane: Lane) -> bool:
+        """Begin an attempt, or end with a file that has nothing left; whether there was anything to do."""
+        try:
+            readers = lane.readers(max(1, OPEN_FILES // len(self._lanes)))
+        except BrokenFile as broken:
+            self._keep_broken(broken)
+            return True
+        sent: list[Sent] = []
+        size, did = 0, False
+        for reader in readers:
+            complete = reader.complete  # asked before what is left in it: its writer may complete it between the two
+            if sent and not self._knows(reader):
+                break
             try:
-                found = lookup_id(self._settings, *key)
-            except Exception as error:
-                self._away(f"registry {self._settings.registry_url}: {one_line(error)}")
-                return None
-            if found is None:
-                self._away(f"the registry does not know the schema of {reader.topic} (vqe schemas register)")
-                return None
-            self._ids[key] = frame(found)
-        return self._ids[key]
+                records = lane.next_records(reader, len(sent))
+            except OSError as error:
+                lane.put_off(reader, one_line(error))
+                break
+            if not records:
+                if complete and len(sent) < lane.limit:
+                    did = self._end(lane, reader) or did
+                    continue
+                break
+            header = self._frame(lane, reader, records)
+            if header is None:
+                return lane.retry_at <= time.monotonic()
+            sent += [Sent(reader, record, header) for record in records]
+            size += sum(len(record.payload) for record in records)
+            if reader.pending_bytes > records[-1].end - reader.acknowledged or size > CHUNK_BYTES:
+                break  # what is behind in another file comes after what is left in this one
+        if not sent:
+            return did
+        lane.attempt = Attempt(sent)
+        self._send(lane.topic, lane.attempt)
+        return True
 
-    def _reject(self, reader: SpoolReader, record: SpooledRecord, reason: str) -> None:
-        """Keep a record that Kafka will never take where an operator finds it."""
-        folder = self.spool / "rejected"
-        folder.mkdir(parents=True, exist_ok=True)
-        name = f"{reader.topic}+{reader.path.stem}+{record.end}"
-        (folder / f"{name}.bin").write_bytes(record.payload)
-        (folder / f"{name}.json").write_text(
-            json.dumps({"topic": reader.topic, "reason": reason, "schema": reader.schema_json})
-        )
+    def _send(self, topic: str, attempt: Attempt) -> None:
+        """Hand an attempt's records to the producer, as many as it can take."""
+        from confluent_kafka import KafkaException
+
+        producer = self._producer = self._producer or make_producer(self._settings, error_cb=self._on_error)
+        for _, record, header in attempt.records:
+            try:
+                producer.produce(topic, header + record.payload, record.key, on_delivery=attempt.add())
+            except BufferError:  # the producer's queue is full: these, then the others
+                attempt.take_back()
+                return
+            except KafkaException as error:
+                attempt.take_back()
+                found = verdict(error.args[0])
+                if found is Verdict.PRODUCER:
+                    raise
+                attempt.refuse(error.args[0])
+                if found is not Verdict.RECORD:
+                    return
+
+    def _finish(self, lane: Lane, attempt: Attempt) -> None:
+        """Note what Kafka has of an attempt, set aside what it refuses for good, and see to the rest."""
+        lane.attempt = None
+        failure = self._note(lane, attempt)
+        if failure is not None:
+            self.delivery.failed += sum(outcome is not None for outcome in attempt.outcomes)
+            self._try_again(lane, failure, len(attempt.outcomes))
+            return
+        lane.limit = min(2 * lane.limit, MAX_RECORDS)
+        if not attempt.outcomes:  # the producer's queue is full of other topics' records
+            lane.retry_at = time.monotonic() + POLL_SECONDS
+
+    def _note(self, lane: Lane, attempt: Attempt) -> "KafkaError | None":
+        """Acknowledge what Kafka has, set aside what it refuses for good; the error of the first record that is left."""
+        failure: KafkaError | None = None
+        taken = [record for (_, record, _), outcome in attempt.told() if outcome is None]
+        if taken:
+            self.delivery.delivered += len(taken)
+            self.delivery.delivered_bytes += sum(len(record.payload) for record in taken)
+            self._back(lane)
+        for index, ((reader, record, _), outcome) in enumerate(attempt.told()):
+            if outcome is None and failure is None:
+                reader.acknowledge(record.end)
+            elif outcome is None:  # behind one that is left: not sent again, but not to be noted yet
+                reader.ahead.add(record.end)
+            elif failure is None:
+                alone = index in attempt.refused_here or len(attempt.outcomes) == 1
+                if not self._set_aside_if_for_good(lane, reader, record, outcome, alone):
+                    failure = outcome
+        return failure
+
+    def _set_aside_if_for_good(
+        self, lane: Lane, reader: SpoolReader, record: SpooledRecord, error: "KafkaError", alone: bool
+    ) -> bool:
+        """Whether the record is out of the way. One of several that were refused together is tried alone first."""
+        match verdict(error):
+            case Verdict.RECORD:
+                for_good = alone
+            case Verdict.DOUBTFUL:
+                for_good = alone and not lane.patient()
+            case Verdict.TOPIC:
+                for_good = not lane.patient()
+            case _:
+                for_good = False
+        return for_good and self._set_aside(lane, reader, [record], error.str(), error.name())
+
+    def _try_again(self, lane: Lane, error: "KafkaError", sent: int) -> None:
+        """See to it that what an attempt did not deliver is sent again, when and as it may help."""
+        found = verdict(error)
+        if found is Verdict.PRODUCER:
+            self._replace_producer(error)
+        elif found is Verdict.RECORD and sent > 1:
+            lane.limit = 1
+        elif found is Verdict.WAIT:
+            lane.wait(None)
+            self._away(error.str())
+        else:
+            lane.limit = 1 if found is Verdict.DOUBTFUL else lane.limit
+            lane.wait(error.str())
+
+    def _end(self, lane: Lane, reader: SpoolReader) -> bool:
+        """See to a complete file in which no whole record is next; whether there is more to do in its lane."""
+        left = reader.pending_bytes
+        if left and reader.skip_damage():
+            return True
+        if left:  # its writer died in the middle of a record
+            get_logger().warning("spool file ended in the middle of a record", file=str(reader.path), bytes=left)
+        lane.finished(reader)
+        if reader.damaged:
+            self.delivery.rejected += 1
+            _tell(
+                f"{reader.path} is damaged: its whole records are delivered, the file is kept in {self._rejected.folder}"
+            )
+        reader.remove(self._rejected.folder)
+        return True
+
+    def _keep_broken(self, broken: BrokenFile) -> None:
+        """Move a file whose records nobody can find to where an operator does."""
+        self._rejected.folder.mkdir(parents=True, exist_ok=True)
+        broken.path.rename(self._rejected.folder / f"{broken.path.parent.name}+{broken.path.name}")
+        broken.path.with_suffix(".ack").unlink(missing_ok=True)
         self.delivery.rejected += 1
-        _tell(f"Kafka refuses a record of {reader.topic} for good ({reason}); it is kept in {folder}")
+        _tell(f"{broken.path} cannot be read ({broken.reason}): it is kept in {self._rejected.folder}")
 
-    def _on_delivery(self, error: Any, _message: Any) -> None:
-        self._outstanding -= 1
-        if error is not None:
-            self._failures.append(error)
+    def _knows(self, reader: SpoolReader) -> bool:
+        """Whether the file's schema has an id: then `_frame` asks nobody."""
+        return (reader.topic, reader.schema_json) in self._ids
+
+    def _frame(self, lane: Lane, reader: SpoolReader, records: list[SpooledRecord]) -> bytes | None:
+        """The wire-format header of the file's schema; None where nobody can tell it, and the records were seen to."""
+        key = (reader.topic, reader.schema_json)
+        if key in self._ids:
+            return self._ids[key]
+        until, reason = self._unknown.get(key, (0.0, ""))
+        if time.monotonic() >= until:
+            if time.monotonic() < self._registry_at:
+                lane.retry_at = self._registry_at
+                return None
+            try:
+                found, told = lookup_id(self._settings, *key), UNKNOWN_SCHEMA.format(reader.topic)
+            except Exception as error:
+                if not _refused(error):
+                    self._registry_at = time.monotonic() + RETRY_SECONDS
+                    lane.wait(None)
+                    self._away(f"registry {self._settings.registry_url}: {one_line(error)}")
+                    return None
+                found, told = None, f"the registry refuses the schema of {reader.topic}: {one_line(error)}"
+            if found is not None:
+                self._unknown.pop(key, None)
+                self._ids[key] = frame(found)
+                return self._ids[key]
+            if not reason and lane.patient():
+                lane.wait(told)
+                return None
+            reason = told
+            self._unknown[key] = (time.monotonic() + UNKNOWN_SECONDS, reason)
+        self._set_aside(lane, reader, records, reason, "schema")
+        return None
+
+    def _set_aside(self, lane: Lane, reader: SpoolReader, records: list[SpooledRecord], reason: str, kind: str) -> bool:
+        """Keep records that were refused for good where an operator finds them; False where the disk does not take them."""
+        try:
+            self._rejected.keep(reader.topic, reader.schema_json, records, reason)
+        except OSError as error:
+            lane.wait(f"{self._rejected.folder} cannot be written: {error.strerror}")
+            return False
+        reader.acknowledge(records[-1].end)
+        self.delivery.rejected += len(records)
+        lane.reason, lane.retry_at = None, 0.0
+        if (lane.topic, kind) not in self._told:
+            self._told.add((lane.topic, kind))
+            _tell(
+                f"a record of {lane.topic} is refused for good ({reason}); it is kept in {self._rejected.folder}, as will be "
+                f"others that are refused so (vqe replay --rejected offers them again)"
+            )
+        return True
+
+    def _replace_producer(self, error: "KafkaError") -> None:
+        """A producer after a fatal error delivers nothing any more: what it had under way is sent again by a new one."""
+        get_logger().info("producer replaced", reason=error.str())
+        self._drop_producer()
+        for lane in self._lanes.values():
+            if lane.attempt is not None:
+                attempt, lane.attempt = lane.attempt, None
+                attempt.give_up(error)
+                self._note(lane, attempt)
+                self.delivery.failed += sum(outcome is not None for outcome in attempt.outcomes)
+        self._lost_producers += 1
+        if self._lost_producers > 2:  # it is not the producer
+            self._away(error.str())
+            for lane in self._lanes.values():
+                lane.wait(None)
+
+    def _drop_producer(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with contextlib.suppress(Exception):
+                producer.purge()
+                producer.flush(0.2)
 
     def _on_error(self, error: Any) -> None:
         from confluent_kafka import KafkaError
@@ -250,14 +431,17 @@ class Forwarder:
         delivery = self.delivery
         if delivery.away_since is None:
             delivery.away_since = time.monotonic()
-        if not self._told:
-            self._told = True
+        if not self._away_told:
+            self._away_told = True
             _tell(
                 f"Kafka at {self._settings.kafka_bootstrap_servers} does not take events ({reason}): "
                 f"they are kept in {self.spool} and delivered later"
             )
 
-    def _back(self) -> None:
+    def _back(self, lane: Lane) -> None:
+        """Kafka has taken something."""
+        self._heard, self._lost_producers = time.monotonic(), 0
+        lane.go_on()
         delivery = self.delivery
         if delivery.away_since is not None:
             get_logger().info("delivery goes on", seconds_away=round(time.monotonic() - delivery.away_since, 1))
@@ -269,7 +453,8 @@ def _tell(line: str) -> None:
     print(f"vqe: {line}", file=sys.stderr)
 
 
-def _too_large(error: Exception) -> bool:
-    from confluent_kafka import KafkaError, KafkaException
+def _refused(error: Exception) -> bool:
+    """Whether the registry has judged the schema or who asks for it, rather than being away."""
+    from confluent_kafka.schema_registry.error import SchemaRegistryError
 
-    return isinstance(error, KafkaException) and error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE
+    return isinstance(error, SchemaRegistryError) and error.http_status_code in (403, 409, 422)
