@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simulator.log import get_logger
+from simulator.schemas import released
+from simulator.sinks.rejected import set_aside
 from simulator.sinks.spool import undelivered
 from simulator.streaming.clients import AdminLender
 from simulator.streaming.lag import committed, offsets
@@ -112,6 +114,14 @@ def _storage(data_dir: Path, spool: Path, limit: int) -> "Iterator[Metric]":
         "vqe_spool_waiting_seconds", "Seconds since Kafka last took an event of a file that waits; 0 where none does.",
         waiting.seconds,
     )  # fmt: skip
+    aside = GaugeMetricFamily(
+        "vqe_rejected_events",
+        "Events refused for good that lie in the spool's folder `rejected` now.",
+        labels=("topic",),
+    )
+    for topic, count in {**dict.fromkeys(released(), 0), **set_aside(spool)}.items():
+        aside.add_metric((topic,), count)
+    yield aside
     yield GaugeMetricFamily("vqe_spool_limit_bytes", "Bytes at which the spool is full and runs fail.", limit)
     yield from disk_families("worker", data_dir)
 

@@ -257,6 +257,8 @@ def pipeline() -> list[Panel]:
              steps=[(None, GREEN), (93_600, YELLOW)]),
         stat("Last batch took", "From its begin to the commit of its ledger.", "max(vqe_batch_last_seconds)", "s",
              steps=[(None, GREEN), (600, YELLOW)]),
+        stat("Events set aside", "Refused for good by Kafka or the registry, kept on workers' disks.", "sum(vqe_rejected_events)",
+             steps=BAD_ABOVE_0),
         stat("Objects rejected", "By the last batch; processing_metadata names them.", "max(vqe_batch_last_rejected_objects)",
              steps=BAD_ABOVE_0),
         series("Events per second by topic", "Records written to Kafka, mean of five minutes.",
