@@ -10,11 +10,11 @@ from typing import Any, Protocol
 
 from simulator import avro
 from simulator.events import new_id
-from simulator.schemas import stream_of
 from simulator.settings import Settings
 
 STREAMS = ("vqe_run", "vqe_result", "vqe_iteration")
 """In the order in which a source reads what is already there: a run's name first, its numbers last."""
+LOOK_SECONDS = 10.0
 _KEPT_POINTS = 400
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -68,20 +68,22 @@ class Watch:
     runs: dict[str, WatchedRun] = field(default_factory=dict)
 
     def take(self, records: Iterable[Record]) -> int:
-        """Take events; returns how many there were."""
+        """Take events; returns how many there were of runs that are shown."""
         taken = 0
         for stream, record in records:
             run_id = str(record["run_id"])
-            self.runs.setdefault(run_id, WatchedRun(run_id)).take(stream, record)
-            taken += 1
+            run = self.runs.setdefault(run_id, WatchedRun(run_id))
+            run.take(stream, record)
+            taken += self._is_shown(run)
         return taken
 
     def shown(self) -> list[WatchedRun]:
         """The runs asked for, by the beginning or end of their id or by the molecule's name."""
-        if not self.wanted:
-            return list(self.runs.values())
-        matches = lambda run, w: run.run_id.startswith(w) or run.run_id.endswith(w) or run.molecule == w  # noqa: E731
-        return [run for run in self.runs.values() if any(matches(run, w) for w in self.wanted)]
+        return [run for run in self.runs.values() if self._is_shown(run)]
+
+    def _is_shown(self, run: WatchedRun) -> bool:
+        matches = (run.run_id.startswith(w) or run.run_id.endswith(w) or run.molecule == w for w in self.wanted)
+        return not self.wanted or any(matches)
 
 
 def sparkline(points: list[float], width: int = 24) -> str:
@@ -153,54 +155,53 @@ class FileSource:
 
 
 class TopicSource:
-    """Kafka topics, by a consumer group of its own: several consumers read the same events."""
+    """Kafka topics, by a consumer group of its own: several consumers read the same events.
+
+    Streams are begun one after the other, each once the one before was read to the end that it had then, so that iterations
+    have names. What comes in meanwhile is no reason to wait: on a busy platform something always does.
+    """
 
     def __init__(self, settings: Settings, since_seconds: float) -> None:
-        from simulator.streaming.clients import make_consumer
-        from simulator.streaming.results import Decoder
+        from simulator.streaming.follower import Follower
 
-        self._decode = Decoder(settings)
-        self._consumer = make_consumer(settings, f"vqe-watch-{new_id()}", **{"fetch.wait.max.ms": 100})
-        self._since = since_seconds
-        self._streams = list(STREAMS)
-        self._behind: set[tuple[str, int]] = set()
-        self._assign(self._streams.pop(0))
+        oldest = time.time() - since_seconds
+        self._found: list[Record] = []
+        self._follower = Follower(
+            settings, f"vqe-watch-{new_id()}", STREAMS, lambda stream, record, _at: self._found.append((stream, record)),
+            begin=lambda _stream: oldest,
+        )  # fmt: skip
+        self._begun = 1
+        self._ends = self._look(1)
+        self._waits = self._read_any = False
 
     def read(self) -> Iterator[Record]:
+        """What is new; a registry or broker that goes away meanwhile is waited for, and told once."""
         from simulator.log import get_logger
-
-        messages = self._consumer.consume(500, timeout=0.2)
-        for message in messages:
-            topic, value = message.topic() or "", message.value()
-            if message.error() is not None or value is None:
-                continue
-            try:
-                yield stream_of(topic), self._decode(value)
-            except ValueError as error:
-                get_logger().warning("unreadable record", topic=topic, offset=message.offset(), error=str(error))
-        if not messages and self._streams:
-            self._assign(self._streams.pop(0))
-
-    def close(self) -> None:
-        """Leave."""
-        self._consumer.close()
-
-    def _assign(self, stream: str) -> None:
-        """Follow a stream's topics from `since` on; iterations come after runs and results, so that they have names."""
-        from confluent_kafka import KafkaException, TopicPartition
-
         from simulator.streaming.clients import ServiceError
 
         try:
-            topics = self._consumer.list_topics(timeout=15).topics
-            from_ms = int((time.time() - self._since) * 1000)
-            wanted = [
-                TopicPartition(name, partition, from_ms)
-                for name, topic in topics.items()
-                if stream_of(name) == stream
-                for partition in topic.partitions
-            ]
-            if wanted:
-                self._consumer.incremental_assign(self._consumer.offsets_for_times(wanted, timeout=15))
-        except KafkaException as error:
-            raise ServiceError(f"Kafka does not answer: {error.args[0].str()}") from None
+            if self._begun < len(STREAMS) and self._follower.has_reached(self._ends):
+                self._ends = self._look(self._begun + 1)
+                self._begun += 1
+            elif time.monotonic() >= self._next_look:  # for topics and partitions that were made meanwhile
+                self._look(self._begun)
+            self._follower.read(0.2)
+            self._waits = False
+        except ServiceError as error:
+            if not self._read_any and not self._found:
+                raise
+            if not self._waits:
+                get_logger().warning("waiting", reason=str(error))
+            self._waits = True
+            time.sleep(0.5)
+        found, self._found[:] = list(self._found), []
+        self._read_any = self._read_any or bool(found)
+        yield from found
+
+    def close(self) -> None:
+        """Leave."""
+        self._follower.close()
+
+    def _look(self, streams: int) -> dict[tuple[str, int], int]:
+        self._next_look = time.monotonic() + LOOK_SECONDS
+        return self._follower.look_around(STREAMS[:streams])

@@ -18,9 +18,10 @@ from simulator.log import get_logger
 from simulator.settings import Settings
 from simulator.spec import RunSpec
 from simulator.streaming.clients import ServiceError, make_consumer, make_producer
+from simulator.streaming.follower import Decoder
 from simulator.streaming.jobs import set_aside
 from simulator.streaming.replay import replay
-from simulator.streaming.results import Decoder, OutcomeReader
+from simulator.streaming.results import OutcomeReader
 from simulator.streaming.topics import JOB_TOPIC
 
 if TYPE_CHECKING:

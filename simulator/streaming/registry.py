@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 COMPATIBILITY = "FULL_TRANSITIVE"
 _MAGIC = 0
-_UNKNOWN = (40401, 40402, 40403)
+UNKNOWN_CODES = (40401, 40402, 40403)
 """The registry's codes of a subject, version or schema that it does not have."""
 
 
@@ -89,7 +89,7 @@ def _lookup(client: "SchemaRegistryClient", subject: str, text: str) -> int | No
     try:
         found = client.lookup_schema(subject, Schema(text, "AVRO"))
     except SchemaRegistryError as error:
-        if error.http_status_code == 404 and error.error_code in _UNKNOWN:
+        if error.http_status_code == 404 and error.error_code in UNKNOWN_CODES:
             return None
         raise  # any other 404 is no registry's: a wrong address, or a proxy before one that is away
     return found.schema_id

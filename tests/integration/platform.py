@@ -14,7 +14,7 @@ from typing import Any
 
 from simulator.settings import Settings, load_settings
 from simulator.streaming.clients import make_admin, make_consumer
-from simulator.streaming.results import Decoder
+from simulator.streaming.follower import Decoder
 
 RUN_SECONDS = 240
 

@@ -197,48 +197,6 @@ def test_many_open_runs_do_not_make_results_slow(book):
     assert samples(book.families())["vqe_runs_running", "H2"] == 28_000
 
 
-def test_a_record_waits_while_the_registry_cannot_tell_its_schema(book):
-    from collections import deque
-
-    from simulator.exporter.topics import TopicSource
-    from simulator.streaming.clients import ServiceError
-
-    class Message:
-        def __init__(self, offset: int) -> None:
-            self._offset = offset
-
-        error = staticmethod(lambda: None)
-        topic = staticmethod(lambda: "vqe_result_v1")
-        partition = staticmethod(lambda: 0)
-        timestamp = staticmethod(lambda: (1, int(NOW * 1e3)))
-
-        def value(self) -> bytes:
-            return b"%d" % self._offset
-
-        def offset(self) -> int:
-            return self._offset
-
-    away = True
-
-    def decode(value: bytes) -> dict:
-        if away:
-            raise ServiceError("away")
-        if value == b"1":
-            raise ValueError("damaged")
-        return a_record(value.decode())
-
-    source = TopicSource.__new__(TopicSource)
-    source._book, source._lock, source._decode = book, threading.Lock(), decode
-    source._positions, source._pending = {("vqe_result_v1", 0): 0}, deque(Message(i) for i in range(3))
-    with pytest.raises(ServiceError):
-        source._take_pending()
-    assert source._positions == {("vqe_result_v1", 0): 0}
-    away = False
-    source._take_pending()
-    assert source._positions == {("vqe_result_v1", 0): 3}
-    assert samples(book.families())["vqe_runs_total", "H2", "completed"] == 2
-
-
 class Failing:
     name = "failing"
     interval = 0.01
