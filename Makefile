@@ -5,7 +5,7 @@
 # make test-e2e   the journey through the containers; needs Docker with compose
 # make test-lake   Spark, Postgres, S3 and Airflow as local processes; needs the same
 .DEFAULT_GOAL := help
-.PHONY: help up up-core up-gpu up-logs up-tls down credentials backup restore test-e2e demo test test-services test-lake test-monitoring soak lint format bench clean
+.PHONY: help up up-core up-headless up-gpu up-logs up-tls down batch credentials backup restore test-e2e demo test test-services test-lake test-monitoring soak lint format bench clean
 
 VENV := .venv
 VQE := $(VENV)/bin/vqe
@@ -33,6 +33,9 @@ up-core: ## Start only what streams: Kafka, registry, Connect, object storage, a
 	@$(COMPOSE) up -d --wait --build simulator connect
 	@$(COMPOSE) run --rm -T connector-setup
 
+up-headless: ## The whole platform but Grafana, whose image is not pulled
+	@$(COMPOSE) -f docker-compose.yml -f docker-compose.headless.yml up -d --wait --build
+
 up-tls: ## The whole platform, Kafka with SASL_SSL
 	@$(COMPOSE) -f docker-compose.yml -f docker-compose.tls.yml up -d --wait --build
 
@@ -46,6 +49,9 @@ up-gpu: ## The whole platform with a GPU worker beside the CPU workers
 
 down: ## Stop the platform; data stay
 	@$(COMPOSE) down --remove-orphans
+
+batch: ## Bring what the bucket has into the tables, and wait for it; CONF='{"reconcile": true}' compares all objects
+	@$(COMPOSE) exec -T airflow-scheduler run-batch '$(CONF)'
 
 credentials: ## Show how to log in
 	@$(COMPOSE) run --rm --no-deps -T init credentials

@@ -3,6 +3,7 @@
 
     python connect/setup_connector.py --connect-url http://127.0.0.1:8083 [--name NAME] [--config FILE] [--set KEY=VALUE]...
 
+Where Connect asks for a login: VQE_CONNECT_USERNAME (vqe) and VQE_CONNECT_PASSWORD, or VQE_CONNECT_PASSWORD_FILE.
 Connect keeps a configuration that it has; tasks that had failed are started again. Exit codes: 0 the connector and all
 its tasks run; 1 it failed, or did not run in time (the reason is printed); 2 the configuration is refused.
 """
@@ -10,6 +11,7 @@ its tasks run; 1 it failed, or did not run in time (the reason is printed); 2 th
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
 import pathlib
@@ -38,13 +40,24 @@ def call(connect_url: str, method: str, path: str, body: object = None, timeout:
         connect_url.rstrip("/") + path,
         method=method,
         data=None if body is None else json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
+        headers={"Content-Type": "application/json", **login()},
     )
     # Straight to the worker: it is a neighbour, not behind a proxy.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=timeout) as response:
         text = response.read()
     return json.loads(text) if text else None
+
+
+def login() -> dict[str, str]:
+    """The header of basic authentication, from the environment; empty without a password there."""
+    password = os.environ.get("VQE_CONNECT_PASSWORD", "")
+    if not password and (file := os.environ.get("VQE_CONNECT_PASSWORD_FILE")):
+        password = pathlib.Path(file).read_text(encoding="utf-8").strip()
+    if not password:
+        return {}
+    user = os.environ.get("VQE_CONNECT_USERNAME") or "vqe"
+    return {"Authorization": f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"}
 
 
 def reason(trace: str) -> str:
@@ -81,6 +94,9 @@ def setup(connect_url: str, name: str, config: dict[str, str], timeout: float = 
             break
         except urllib.error.HTTPError as error:
             detail = error.read().decode(errors="replace")
+            if error.code == 401:
+                hint = "VQE_CONNECT_USERNAME, VQE_CONNECT_PASSWORD or VQE_CONNECT_PASSWORD_FILE"
+                raise ConfigRefused(f"Kafka Connect at {connect_url} refuses the login (401): set {hint}") from None
             if error.code == 400 or error.code not in PASSING:
                 raise ConfigRefused(f"Connect refuses connector {name}: {_message(detail)}") from None
             last = f"HTTP {error.code}: {_message(detail)}"
@@ -126,6 +142,10 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="overrides one setting")
     parser.add_argument("--timeout", type=float, default=120, help="seconds")
     options = parser.parse_args()
+    try:
+        login()
+    except OSError as error:
+        parser.error(f"VQE_CONNECT_PASSWORD_FILE: {error.filename}: {error.strerror}")
     config = json.loads(options.config.read_text())
     for setting in options.set:
         key, equals, value = setting.partition("=")

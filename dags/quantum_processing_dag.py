@@ -9,7 +9,7 @@ import os
 import urllib.request
 
 from airflow.sdk import Asset, Param, dag, task
-from vqe_settings import dag_arguments, spark_job
+from vqe_settings import connect_login, dag_arguments, spark_job
 
 TABLES = Asset(name="vqe_tables", uri=f"{os.environ.get('VQE_WAREHOUSE', 's3://local-vqe-results/warehouse')}/vqe")
 
@@ -39,7 +39,8 @@ def quantum_processing() -> None:
         if not url:
             return "no Kafka here: nothing to check"
         name = os.environ.get("VQE_CONNECTOR", "vqe-s3-sink")
-        with urllib.request.urlopen(f"{url}/connectors/{name}/status", timeout=30) as answer:
+        request = urllib.request.Request(f"{url}/connectors/{name}/status", headers=connect_login())
+        with urllib.request.urlopen(request, timeout=30) as answer:
             status = json.load(answer)
         states = [status["connector"]["state"], *(t["state"] for t in status["tasks"])]
         if not status["tasks"] or set(states) != {"RUNNING"}:

@@ -8,12 +8,14 @@
 | VQE_JOBS_DIR | folder of spark_jobs/jobs |
 | VQE_COMMAND | the vqe command of its own environment, e.g. /opt/vqe/bin/vqe |
 | VQE_CONNECT_URL | Kafka Connect; without it the connector is not checked (there is no Kafka then) |
+| VQE_CONNECT_USERNAME, VQE_CONNECT_PASSWORD | who asks Connect (vqe); without a password it is asked without a login |
 | VQE_CONNECTOR | name of the sink connector |
 | VQE_RETRIES, VQE_RETRY_SECONDS, VQE_RETRY_MAX_SECONDS | how often, from which delay, to which delay it is tried again |
 | VQE_POKE_SECONDS | how often a sweep's results are looked for |
 | VQE_SPARK_CONF | more Spark settings, a JSON object |
 """
 
+import base64
 import json
 import os
 from datetime import datetime, timedelta
@@ -72,6 +74,15 @@ def spark_job(job: str, *, task_id: str, arguments: list[str] | None = None, **m
         application_args=arguments or [],
         **more,
     )
+
+
+def connect_login() -> dict[str, str]:
+    """The header with which Kafka Connect is asked; empty where it wants no login."""
+    password = os.environ.get("VQE_CONNECT_PASSWORD")
+    if not password:
+        return {}
+    login = f"{os.environ.get('VQE_CONNECT_USERNAME') or 'vqe'}:{password}"
+    return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
 
 
 def vqe_command() -> str:

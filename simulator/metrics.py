@@ -6,6 +6,7 @@ no other process of the host holds: groups are as many as runs go on at once. A 
 last push: by its process when it lives so long, else by `vqe exporter`.
 """
 
+import base64
 import fcntl
 import itertools
 import os
@@ -276,14 +277,22 @@ def group_url(gateway: str, instance: str) -> str:
     return f"{gateway}/metrics/job/{JOB}/instance/{quote(instance, safe='')}"
 
 
-def call_neighbour(url: str, method: str, body: bytes | None = None, seconds: float = REQUEST_SECONDS) -> bytes:
-    """One request to a service nearby: never through a proxy.
+def call_neighbour(
+    url: str,
+    method: str,
+    body: bytes | None = None,
+    seconds: float = REQUEST_SECONDS,
+    login: tuple[str, str] | None = None,
+) -> bytes:
+    """One request to a service nearby: never through a proxy; `login` is user and password for basic authentication.
 
     Raises:
         OSError: it does not answer, or refuses.
     """
     # Connect refuses a request that names the type of a body which it has not
     headers = {} if body is None else {"Content-Type": "text/plain"}
+    if login is not None:
+        headers["Authorization"] = f"Basic {base64.b64encode(':'.join(login).encode()).decode()}"
     request = urllib.request.Request(url, data=body, method=method, headers=headers)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=seconds) as response:

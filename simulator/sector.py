@@ -8,14 +8,12 @@ derivatives cost about two more sets of rotations (adjoint differentiation, Jone
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from simulator.excitations import ExcitationSet, Ladder
 from simulator.integrals import Problem, omp_threads
+from simulator.kernels import njit
 from simulator.memory import check_sector
-
-njit: Any = numba.njit  # its own annotations do not know unpacked arguments
 
 MAX_START_AMPLITUDE = 0.3
 """Radians. MP2 amplitudes grow without bound where gaps close; a rotation that large is no better a start."""

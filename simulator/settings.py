@@ -97,11 +97,16 @@ class Settings(BaseSettings):
         0, description="UDP port on which the exporter takes Airflow's StatsD packets; 0: none."
     )
     connect_url: str | None = Field(None, description="Kafka Connect's REST address; none: the exporter leaves it out.")
+    connect_username: str = Field("vqe", description="User of Connect's REST interface.")
+    connect_password: SecretStr | None = Field(
+        None, description="Password of Connect's REST interface; none: it asks for none."
+    )
+    connect_password_file: Path | None = Field(None, description="File with the password of Connect's REST interface.")
     connector: str = Field("vqe-s3-sink", description="Name of the sink's connector.")
 
     @model_validator(mode="after")
     def _secrets_from_files(self) -> "Settings":
-        for name in ("kafka_password", "kafka_ssl_key_password", "registry_password"):
+        for name in ("kafka_password", "kafka_ssl_key_password", "registry_password", "connect_password"):
             path: Path | None = getattr(self, f"{name}_file")
             if path is None:
                 continue

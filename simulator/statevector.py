@@ -4,17 +4,13 @@ Gates are Pauli rotations and CNOTs in place; H psi goes by groups of strings th
 adjoint method (Jones and Gacon, arXiv:2009.02823): the price of about three circuits, whatever the number of parameters.
 """
 
-from typing import Any
-
-import numba
 import numpy as np
 
 from simulator.ansatz import CNOT, Gates
 from simulator.hamiltonian import Mapping, QubitHamiltonian
+from simulator.kernels import njit
 from simulator.memory import check_statevector
 from simulator.paulis import PauliSum
-
-njit: Any = numba.njit  # its own annotations do not know unpacked arguments
 
 
 @njit(cache=True, inline="always")

@@ -57,8 +57,11 @@ def write(path: Path, content: str) -> None:
     """Write a secret that its group may read; whoever reads meanwhile sees the old or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}")
-    new.write_text(content)
-    new.chmod(0o440)
+    new.unlink(missing_ok=True)  # of a start that was interrupted, read-only
+    # Made with its mode: a file that gets it afterwards can be read by everybody for a moment.
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o440), "w", encoding="utf-8") as file:
+        file.write(content)
+    new.chmod(0o440)  # whatever the umask took away
     new.rename(path)
 
 
@@ -71,6 +74,8 @@ def make() -> None:
     s3 = {"AWS_ACCESS_KEY_ID": s3_key, "AWS_SECRET_ACCESS_KEY": s3_secret}
     tables = {"VQE_CATALOG_URI": f"postgresql+psycopg2://vqe:{quote(catalog, safe='')}@{POSTGRES}/vqe"}
     kafka = {"VQE_KAFKA_PASSWORD": value("kafka_password"), "ca.pem": ca}
+    connect = value("connect_password")
+    rest = {"VQE_CONNECT_PASSWORD": connect}
     files = {
         "postgres": {
             "POSTGRES_PASSWORD": postgres,
@@ -84,10 +89,18 @@ def make() -> None:
             "S3_ACCESS_KEY": s3_key,
             "S3_SECRET_KEY": s3_secret,
         },
-        "connect": s3 | kafka,
+        # the worker's users, and a client's login for its health check, which has no place for a password in its arguments
+        "connect": s3
+        | kafka
+        | {
+            "rest-users.properties": f"vqe={connect}\n",
+            "rest.netrc": f"machine localhost login vqe password {connect}\n",
+        },
+        "connect-client": rest,
         "lake": s3 | kafka | tables,
+        "exporter": s3 | kafka | tables | rest,
         "airflow": {
-            **(s3 | kafka | tables),
+            **(s3 | kafka | tables | rest),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://airflow:{quote(airflow_db, safe='')}@{POSTGRES}/airflow",
             "AIRFLOW__CORE__FERNET_KEY": value("airflow_fernet_key", base64.urlsafe_b64encode(os.urandom(32)).decode()),
             "AIRFLOW__API_AUTH__JWT_SECRET": value("airflow_jwt_secret"),
@@ -210,6 +223,7 @@ def show_credentials() -> None:
         ("Postgres, tables", f"{port('POSTGRES_PORT', 5432)}/vqe", "vqe", "catalog_db_password"),
         ("Postgres, owner", f"{port('POSTGRES_PORT', 5432)}/postgres", "postgres", "postgres_password"),
         ("Kafka (TLS)", port("KAFKA_PORT", 29092), "vqe", "kafka_password"),
+        ("Connect", f"http://{port('CONNECT_PORT', 8083)}", "vqe", "connect_password"),
     ]
     kept = ROOT / "all"
     for what, where, user, secret in rows:
@@ -219,10 +233,13 @@ def show_credentials() -> None:
 
 def show_environment() -> None:
     kept = ROOT / "all"
-    read = {name: (kept / name).read_text() for name in ("s3_access_key", "s3_secret_key", "catalog_db_password")}
+    names = ("s3_access_key", "s3_secret_key", "catalog_db_password", "connect_password")
+    read = {name: (kept / name).read_text() for name in names}
     lines = {
         "VQE_KAFKA_BOOTSTRAP_SERVERS": port("KAFKA_PORT", 29092),
         "VQE_REGISTRY_URL": f"http://{port('REGISTRY_PORT', 8081)}/apis/ccompat/v7",
+        "VQE_CONNECT_URL": f"http://{port('CONNECT_PORT', 8083)}",
+        "VQE_CONNECT_PASSWORD": read["connect_password"],
         "VQE_CATALOG_URI": f"postgresql+psycopg2://vqe:{quote(read['catalog_db_password'], safe='')}@{port('POSTGRES_PORT', 5432)}/vqe",
         "VQE_WAREHOUSE": "s3://local-vqe-results/warehouse",
         "VQE_RAW_STORE": "s3://local-vqe-results",

@@ -25,11 +25,15 @@ class ConnectSource:
         assert settings.connect_url is not None
         self.interval = settings.exporter_interval
         self._url, self._ours = settings.connect_url, settings.connector
+        self._login: tuple[str, str] | None = None
+        if settings.connect_password is not None:
+            self._login = (settings.connect_username, settings.connect_password.get_secret_value())
         self._status: dict[str, Any] = {}
 
     def look(self) -> None:
         """Ask for the status of all connectors."""
-        answer = json.loads(call_neighbour(f"{self._url}/connectors?expand=status", "GET", seconds=_SECONDS))
+        url = f"{self._url}/connectors?expand=status"
+        answer = json.loads(call_neighbour(url, "GET", seconds=_SECONDS, login=self._login))
         self._status = {name: answer[name]["status"] for name in sorted(answer)[:MAX_CONNECTORS]}
 
     def families(self, up: bool) -> "Iterator[Metric]":

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tarfile
@@ -31,7 +32,8 @@ class Artifacts:
     def __init__(self, root: pathlib.Path | None = None):
         self.root = pathlib.Path(root or os.environ.get("VQE_SERVICES_DIR") or CHECKOUT / ".services").resolve()
         self.lib = self.root / "lib"
-        self.kafka = self.lib / "kafka"
+        # by its contents: a checkout with other versions leaves the files of running brokers alone
+        self.kafka = self.lib / f"kafka-{_digest([HERE / 'pom.xml'])[:12]}"
         self.registry_jar = self.lib / "registry" / f"apicurio-registry-app-{REGISTRY_VERSION}-runner.jar"
         self.jmx_exporter = self.lib / f"jmx_prometheus_javaagent-{JMX_EXPORTER_VERSION}.jar"
         self.plugins = self.lib / "plugins"
@@ -40,34 +42,60 @@ class Artifacts:
     def fetch(self, names: tuple[str, ...] = ("kafka", "minio", "registry", "connect")) -> None:
         """Fetches what these services need and is not there yet. Well under a second when all is."""
         self.lib.mkdir(parents=True, exist_ok=True)
-        with self._lock():
-            if {"kafka", "connect"} & set(names):
+        if {"kafka", "connect"} & set(names):
+            with self._lock("kafka"):
                 self._fetch_kafka()
-            if "registry" in names and not self.registry_jar.is_file():
-                self._fetch_registry()
-            if "connect" in names:
+        if "registry" in names:
+            with self._lock("registry"):
+                if not self.registry_jar.is_file():
+                    self._fetch_registry()
+        if "connect" in names:
+            with self._lock("connect"):
                 if not self.jmx_exporter.is_file():
                     self._get(JMX_EXPORTER, self.jmx_exporter)
                 self._build_plugin()
-            if "minio" in names and not self.minio.exists():
-                # Five to eight minutes on two cores.
-                _run(["go", "install", "-trimpath", MINIO_MODULE], env={**os.environ, "GOBIN": str(self.root / "bin")})
+        if "minio" in names:
+            with self._lock("minio"):
+                if not self.minio.exists():
+                    self._fetch_minio()
 
     @contextlib.contextmanager
-    def _lock(self):
-        with open(self.root / "fetch.lock", "w") as lock:
+    def _lock(self, name: str):
+        """One process at a time fetches `name`; others wait and find it there."""
+        with open(self.root / f"fetch-{name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
+    def _maven(self, *arguments: object, **options) -> None:
+        """Maven's repository in the home directory bears one process at a time."""
+        with self._lock("maven"):
+            _run([*MVN, *arguments], **options)
+
+    def _fetch_minio(self) -> None:
+        """The program of the platform's image where Docker has it, which takes seconds; else it is built, in five to eight minutes."""
+        self.minio.parent.mkdir(parents=True, exist_ok=True)
+        image = os.environ.get("MINIO_IMAGE") or _default_minio_image()
+        with contextlib.suppress(OSError, RuntimeError):  # no Docker, or without this image
+            _run(["docker", "image", "inspect", image])
+            container = f"vqe-minio-{os.getpid()}"
+            _run(["docker", "create", "--name", container, image])
+            try:
+                fresh = self.minio.with_suffix(".part")
+                _run(["docker", "cp", f"{container}:/usr/bin/minio", fresh])
+                fresh.rename(self.minio)
+            finally:
+                _run(["docker", "rm", container])
+            return
+        _run(["go", "install", "-trimpath", MINIO_MODULE], env={**os.environ, "GOBIN": str(self.minio.parent)})
+
     def _fetch_kafka(self) -> None:
         stamp = self.kafka / ".stamp"
-        wanted = _digest([HERE / "pom.xml"])
-        if stamp.is_file() and stamp.read_text() == wanted:
+        if stamp.is_file():
             return
         shutil.rmtree(self.kafka, ignore_errors=True)
-        _run([*MVN, "-f", HERE / "pom.xml", "dependency:copy-dependencies", "-DincludeScope=runtime",
-              f"-DoutputDirectory={self.kafka}"])  # fmt: skip
-        stamp.write_text(wanted)
+        self._maven("-f", HERE / "pom.xml", "dependency:copy-dependencies", "-DincludeScope=runtime",
+                    f"-DoutputDirectory={self.kafka}")  # fmt: skip
+        stamp.touch()
 
     def _fetch_registry(self) -> None:
         archive = self.root / "registry.tar.gz"
@@ -78,7 +106,7 @@ class Artifacts:
 
     def _get(self, artifact: str, target: pathlib.Path) -> None:
         # In a folder without a POM: there, Maven would take it for this goal's project.
-        _run([*MVN, GET, f"-Dartifact={artifact}", "-Dtransitive=false", f"-Ddest={target}"], cwd=self.root)
+        self._maven(GET, f"-Dartifact={artifact}", "-Dtransitive=false", f"-Ddest={target}", cwd=self.root)
 
     def _build_plugin(self) -> None:
         target = self.plugins / "avro-s3-sink"
@@ -91,14 +119,21 @@ class Artifacts:
         fresh = self.root / "build" / "plugin"
         for folder in (build, fresh):
             shutil.rmtree(folder, ignore_errors=True)
-        _run([*MVN, "-f", PLUGIN_SOURCE, "package", "dependency:copy-dependencies", "-Dmaven.test.skip=true",
-              "-DincludeScope=runtime", f"-Dsink.build={build}", f"-DoutputDirectory={fresh}"])  # fmt: skip
+        self._maven("-f", PLUGIN_SOURCE, "package", "dependency:copy-dependencies", "-Dmaven.test.skip=true",
+                    "-DincludeScope=runtime", f"-Dsink.build={build}", f"-DoutputDirectory={fresh}")  # fmt: skip
         for jar in build.glob("*.jar"):
             shutil.copy(jar, fresh)
         (fresh / ".stamp").write_text(wanted)
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh.rename(target)
+
+
+def _default_minio_image() -> str:
+    """What docker-compose.yml runs."""
+    found = re.search(r"\$\{MINIO_IMAGE:-([^}]+)\}", (CHECKOUT / "docker-compose.yml").read_text())
+    assert found is not None
+    return found[1]
 
 
 def _digest(paths: list[pathlib.Path]) -> str:

@@ -37,7 +37,7 @@ class Tools(Artifacts):
     def fetch(self, names: tuple[str, ...] = PACKAGES) -> Tools:  # type: ignore[override]
         """Fetches what is not there. A few seconds."""
         self.root.mkdir(parents=True, exist_ok=True)
-        with self._lock():
+        with self._lock("monitoring"):
             stamp = self.folder / ".stamp"
             wanted = f"{SUITE} {' '.join(names)}"
             if not stamp.is_file() or stamp.read_text() != wanted:

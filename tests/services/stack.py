@@ -407,6 +407,7 @@ log.segment.delete.delay.ms=1000
 bootstrap.servers={self.bootstrap}
 listeners={self.connect_url}
 plugin.path={self.artifacts.plugins}
+config.providers.file.param.allowed.paths={self.run}
 config.storage.replication.factor=1
 offset.storage.replication.factor=1
 status.storage.replication.factor=1
