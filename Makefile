@@ -5,7 +5,7 @@
 # make test-e2e   the journey through the containers; needs Docker with compose
 # make test-lake   Spark, Postgres, S3 and Airflow as local processes; needs the same
 .DEFAULT_GOAL := help
-.PHONY: help up up-core up-headless up-gpu up-logs up-tls down batch credentials backup restore test-e2e demo test test-services test-lake test-monitoring soak lint format bench clean
+.PHONY: help up up-core up-headless up-gpu up-logs up-tls down batch credentials backup restore test-e2e demo test test-services test-sink test-lake test-monitoring soak lint format bench clean
 
 VENV := .venv
 VQE := $(VENV)/bin/vqe
@@ -64,37 +64,43 @@ restore: ## Bring BACKUP (./backup) into a stack without data
 
 test-e2e: $(VENV)/.installed-dev ## The journey through the containers; needs Docker with compose
 	@$(COMPOSE) build --quiet
-	@$(PY) -m pytest tests/e2e -q --durations=20 -x
+	@$(PY) -m pytest tests/e2e -q --durations=10 -x
 
 demo: $(VENV)/.installed ## Run four molecules, build the tables, query them, write a report
 	@sh scripts/demo.sh $(VQE) $(DATA_DIR)
 
 test: $(VENV)/.installed-dev ## Run every test that needs no service
-	@$(PY) -m pytest tests/unit -q -n 2 --dist loadfile
+	@$(PY) -m pytest tests/unit -q -n 2 --dist loadfile --durations=10
+
+# Files with services of their own run two at a time: they wait more than they compute.
+BESIDE := -n 2 --dist loadfile
 
 STREAMING_TESTS := $(addprefix tests/integration/,test_connect_sink.py test_streaming.py test_workers.py test_kafka_to_tables.py)
 
 test-services: $(VENV)/.installed-dev ## Run the streaming tests against real services, which it fetches and starts
 	@$(PY) -m tests.services fetch
+	@$(PY) -m pytest $(STREAMING_TESTS) -q $(BESIDE) --durations=10
+
+test-sink: ## Run the Java tests of the Connect plugin
 	@mvn -B -q -f connect/avro-s3-sink test
-	@$(PY) -m pytest $(STREAMING_TESTS) -q --durations=15
 
 LAKE_TESTS := $(addprefix tests/integration/,test_spark_tables.py test_spark_queries.py test_airflow_dags.py)
 
 test-lake: $(VENV)/.installed-dev ## Run the tests with Spark, Postgres, S3 and Airflow, which it fetches and starts
 	@$(PY) -m tests.services fetch minio kafka registry
 	@$(PY) -m tests.services.lake fetch
-	@$(PY) -m pytest $(LAKE_TESTS) -q --durations=15
+	@$(PY) -m pytest $(LAKE_TESTS) -q $(BESIDE) --durations=10
 
 test-monitoring: $(VENV)/.installed-dev ## Run promtool's tests, then hold every rule and dashboard against the real services
 	@$(PY) -m tests.services fetch
 	@$(PY) -m tests.services.monitoring
 	@$(PY) -m tests.services.lake fetch spark
-	@$(PY) -m pytest tests/integration/test_monitoring.py -q --durations=5
+	@$(PY) -m pytest tests/integration/test_monitoring.py -q --durations=10
 
 soak: $(VENV)/.installed-dev ## Ten rounds of every fault, here and in the containers, Grafana and Loki included
 	@$(PY) -m tests.services fetch
 	@$(PY) -m tests.services.lake fetch
+	@$(MAKE) -s test-sink
 	@for round in 1 2 3 4 5 6 7 8 9 10; do $(PY) -m pytest $(STREAMING_TESTS) -q -x || exit 1; done
 	@VQE_ALL_KILLS=1 $(PY) -m pytest tests/integration/test_spark_tables.py -q -x -k killed
 	@$(COMPOSE) build --quiet

@@ -47,7 +47,7 @@ def use_shipped() -> None:
     shipped, caches = os.environ.get("VQE_KERNELS"), os.environ.get("NUMBA_CACHE_DIR")
     if shipped and caches and Path(shipped).is_dir():
         with contextlib.suppress(OSError):
-            numba.config.CACHE_DIR = str(writable_copy(Path(shipped), Path(caches)))
+            numba.config.CACHE_DIR = str(writable_copy(Path(shipped), Path(caches)))  # type: ignore[attr-defined]
 
 
 use_shipped()

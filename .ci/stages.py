@@ -1,0 +1,169 @@
+"""Runs the stages of the check: each as soon as what it needs has passed, so that what waits and what computes share the machine.
+
+The longest chain is images, then the journey through them; all else runs beside it, one after another. A stage's output goes to
+build/ci/<stage>.log and is printed when the stage ends; a table of all stages with their seconds comes last. The first stage that fails
+ends the run: its output's end is repeated, and what still runs is stopped.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LOGS = ROOT / "build" / "ci"
+PROJECT = f"vqe-e2e-ci{os.getpid()}"
+"""Compose's name of the journey's stack, by which it is removed even where its tests were killed."""
+STOP_SECONDS = 150
+"""A test session that is interrupted takes its stack down: so long it may take."""
+
+
+@dataclass
+class Stage:
+    """A command and the stages that must have passed before it."""
+
+    name: str
+    command: str
+    needs: tuple[str, ...] = ()
+    process: "subprocess.Popen[bytes] | None" = None
+    began: float = 0.0
+    seconds: float = 0.0
+    passed: bool = False
+
+    @property
+    def log(self) -> Path:
+        return LOGS / f"{self.name}.log"
+
+    def start(self, environment: dict[str, str]) -> None:
+        self.began = time.monotonic()
+        with self.log.open("wb") as out:
+            # a session of its own: an interrupt reaches the whole stage and nothing else
+            self.process = subprocess.Popen(
+                ["bash", "-euo", "pipefail", "-c", self.command],
+                cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
+            )  # fmt: skip
+
+
+STAGES = [
+    # uv installs in a third of pip's time; without it everything works with pip
+    Stage("environment", "python3 -m venv build/uv && build/uv/bin/pip install -q uv || rm -rf build/uv; make .venv/.installed-dev"),
+    Stage("lint", "make lint", ("environment",)),
+    Stage("unit", "make test", ("lint",)),
+    Stage("demo", "make demo", ("unit",)),
+    # What the tests with services run. Maven's repository bears one process at a time, so its part comes before the base images'.
+    Stage("jars", ".venv/bin/python -m tests.services fetch kafka registry connect"
+          " && .venv/bin/python -m tests.services.lake fetch postgres jars && make test-sink", ("environment",)),
+    Stage("venvs", ".venv/bin/python -m tests.services.monitoring && .venv/bin/python -m tests.services.lake fetch spark airflow", ("jars",)),
+    # MinIO is built once, for its image; the tests with services copy the program out of it.
+    Stage("minio-image", "../shared/images/up minio"),
+    Stage("minio", ".venv/bin/python -m tests.services fetch minio", ("environment", "minio-image")),
+    Stage("base-images", "../shared/images/up", ("minio-image", "jars")),
+    Stage("images", "docker compose -f docker-compose.yml -f docker-compose.headless.yml build --quiet", ("base-images",)),
+    Stage("monitoring", "make test-monitoring", ("demo", "venvs", "minio")),
+    Stage("services", "make test-services", ("monitoring",)),
+    Stage("lake", "make test-lake", ("services",)),
+    Stage("journey", "make test-e2e", ("images",)),
+]  # fmt: skip
+
+
+@dataclass
+class Run:
+    """All stages, and the clock that they share."""
+
+    stages: list[Stage]
+    began: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        LOGS.mkdir(parents=True, exist_ok=True)
+        self.environment = {
+            **os.environ,
+            "PATH": f"{ROOT / 'build' / 'uv' / 'bin'}:{os.environ['PATH']}",
+            "VQE_E2E_PROJECT": PROJECT,
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def say(self, text: str) -> None:
+        print(f"\n=== {text} ({time.monotonic() - self.began:.0f} s)", flush=True)
+
+    def all_pass(self) -> bool:
+        """Runs everything, until the first failure."""
+        while any(not stage.passed for stage in self.stages):
+            passed = {stage.name for stage in self.stages if stage.passed}
+            for stage in self.stages:
+                if stage.process is None and passed.issuperset(stage.needs):
+                    self.say(f"{stage.name} begins")
+                    stage.start(self.environment)
+            for stage in self.stages:
+                if stage.process is None or stage.passed or stage.process.poll() is None:
+                    continue
+                stage.seconds = time.monotonic() - stage.began
+                output = stage.log.read_text(errors="replace")
+                self.say(f"{stage.name}: {stage.seconds:.0f} s")
+                print(output, flush=True)
+                if stage.process.returncode:
+                    self.say(f"{stage.name} FAILED with exit code {stage.process.returncode}; its output ends")
+                    print("\n".join(output.splitlines()[-60:]), flush=True)
+                    return False
+                stage.passed = True
+            time.sleep(0.5)
+        return True
+
+    def stop(self) -> None:
+        """Interrupts what still runs, as Ctrl-C would, and kills what does not end by that."""
+        running = [s for s in self.stages if s.process is not None and s.process.poll() is None]
+        for stage in running:
+            self.say(f"{stage.name} is stopped")
+            _signal(stage, signal.SIGINT)
+        deadline = time.monotonic() + STOP_SECONDS
+        for stage in running:
+            assert stage.process is not None
+            try:
+                stage.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _signal(stage, signal.SIGKILL)
+                stage.process.wait()
+        if any(stage.name == "journey" for stage in running):
+            down = ["docker", "compose", "-p", PROJECT, "down", "--volumes", "--remove-orphans", "-t", "5"]
+            subprocess.run(down, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True)
+
+    def table(self) -> str:
+        """Each stage's begin and seconds."""
+        lines = [f"{'stage':<14}{'began at':>10}{'seconds':>10}"]
+        for stage in sorted((s for s in self.stages if s.process is not None), key=lambda s: s.began):
+            told = f"{stage.seconds:.0f}" if stage.seconds else "stopped"
+            lines.append(f"{stage.name:<14}{stage.began - self.began:>10.0f}{told:>10}")
+        lines.append(f"{'all':<14}{'':>10}{time.monotonic() - self.began:>10.0f}")
+        return "\n".join(lines)
+
+
+def _signal(stage: Stage, number: int) -> None:
+    assert stage.process is not None
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(stage.process.pid, number)
+
+
+def main() -> int:
+    run = Run(STAGES)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupted)
+    passed = False
+    try:
+        passed = run.all_pass()
+    except KeyboardInterrupt:
+        run.say("interrupted")
+    finally:
+        run.stop()
+    run.say("stages")
+    print(run.table(), flush=True)
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
