@@ -153,6 +153,8 @@ def main() -> int:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupted)
+    # a shell's background job ignores interrupts, and so would all that it starts
+    signal.signal(signal.SIGINT, interrupted)
     passed = False
     try:
         passed = run.all_pass()

@@ -14,6 +14,7 @@ import socket
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -295,8 +296,12 @@ def call_neighbour(
         headers["Authorization"] = f"Basic {base64.b64encode(':'.join(login).encode()).decode()}"
     request = urllib.request.Request(url, data=body, method=method, headers=headers)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=seconds) as response:
-        answer: bytes = response.read()
+    try:
+        with opener.open(request, timeout=seconds) as response:
+            answer: bytes = response.read()
+    except urllib.error.HTTPError as error:
+        error.close()  # a refusal holds its connection until somebody reads it
+        raise
     return answer
 
 
