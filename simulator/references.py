@@ -1,10 +1,14 @@
 """What a run's energy is held against: HF, MP2, CCSD, CCSD(T), FCI, all in the run's active space, and published energies."""
 
+import contextlib
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simulator.fci import PURE, FullSpace, NotSure
 from simulator.integrals import Problem, omp_threads, problem_determinants, without_checkpoint
 from simulator.memory import MAX_FCI_DETERMINANTS, available_bytes
 from simulator.molecules import load_molecule, published_energies
@@ -12,9 +16,6 @@ from simulator.stages import Stages
 
 if TYPE_CHECKING:
     from simulator.spec import RunSpec
-
-SPIN_TOLERANCE = 0.05
-"""How far <S^2> of an exact state may be from the asked one before the state counts as another spin."""
 
 
 @dataclass(frozen=True)
@@ -30,32 +31,66 @@ class Reference:
     reason: str | None = None  # why there is no energy
     s_squared: float | None = None
     source: str | None = None  # of a published energy
-    hf_irrep_weight: float | None = None  # FCI: share of the state that has the Hartree-Fock determinant's irrep
+    hf_irrep_weight: float | None = None  # FCI: 1 where the state has the Hartree-Fock determinant's irrep, else 0
 
 
 def compute_references(problem: Problem, spec: "RunSpec", stages: Stages) -> tuple[Reference, ...]:
-    """All references of a run, those that cannot be had with the reason.
+    """All references of a run, those that cannot be had or vouched for with the reason: none of them ends the run.
 
-    FCI is solved for the asked <S^2> (PySCF's fix_spin where the lowest root has another spin: singlet O2's is a triplet) up
-    to MAX_FCI_DETERMINANTS determinants, CCSD(T) is computed beyond.
+    FCI is the lowest state of the asked <S^2>, up to MAX_FCI_DETERMINANTS determinants (`simulator.fci`); CCSD(T) is computed
+    where FCI is not there.
     """
-    with stages("reference"), omp_threads(problem_determinants(problem)):
+    with stages("reference"), omp_threads(problem_determinants(problem)), _quiet():
         found = [Reference("HF", problem.hf_energy, None, problem.spin_squared)]
         exact = _exact(problem)
         found += _perturbative(problem, with_triples=exact[0].energy is None)
         found += exact
-        found += _published(problem)
+        try:
+            found += _published(problem)
+        except Exception as error:
+            found.append(Reference("published", None, _what_went_wrong(error)))
     return tuple(found)
 
 
+YARDSTICKS = ("FCI", "CASCI", "CCSD(T)")
+"""What errors are told against. MP2 and CCSD can be off by more than a run's own error, on either side."""
+
+
 def reference_energy(references: tuple[Reference, ...]) -> tuple[str, float] | None:
-    """Name and energy (hartree) of the best reference: FCI or CASCI, else CCSD(T), CCSD, MP2, HF; None without any."""
+    """Name and energy (hartree) of the yardstick: FCI or CASCI, else CCSD(T) where it can be trusted; None without one."""
     energies = {r.name: r.energy for r in references}
-    for name in ("FCI", "CASCI", "CCSD(T)", "CCSD", "MP2", "HF"):
+    for name in YARDSTICKS:
         energy = energies.get(name)
         if energy is not None:
             return name, energy
     return None
+
+
+def no_yardstick(references: tuple[Reference, ...]) -> str | None:
+    """Why a run's energy has no error, in one line; None where it has one, or where no reference was asked for."""
+    if not references or reference_energy(references) is not None:
+        return None
+    reasons = [f"{r.name}: {r.reason}" for r in references if r.name in YARDSTICKS and r.reason]
+    return "no error is told, there is no FCI and no CCSD(T) to tell it against (" + "; ".join(reasons) + ")"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Amplitudes that grow without bound are an answer (no reference), not a warning on the user's screen."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
+
+
+def _what_went_wrong(error: BaseException) -> str:
+    """One line; a request to stop that a library passed on as an error of its own stays a request to stop."""
+    first = error
+    while (before := first.__cause__ or first.__context__) is not None:
+        first = before
+        if isinstance(first, KeyboardInterrupt):
+            raise first
+    line = " ".join(str(first).split())
+    return f"{type(first).__name__}: {line}"[:300]
 
 
 def _perturbative(problem: Problem, with_triples: bool) -> list[Reference]:
@@ -67,28 +102,68 @@ def _perturbative(problem: Problem, with_triples: bool) -> list[Reference]:
         ]
     if problem.norb == problem.nelec[0]:
         return [Reference(n, problem.hf_energy, None, 0.0) for n in names]  # no virtual orbitals: nothing correlates
-    from pyscf import cc, mp
+    return [_mp2(problem), *_coupled_cluster(problem, with_triples)]
 
-    mf = _mean_field(problem)
-    out = [Reference("MP2", problem.hf_energy + float(mp.MP2(mf).run(verbose=0).e_corr))]
+
+def _mp2(problem: Problem) -> Reference:
+    from pyscf import mp
+
+    try:
+        return _finite("MP2", problem.hf_energy + float(mp.MP2(_mean_field(problem)).run(verbose=0).e_corr))
+    except Exception as error:
+        return Reference("MP2", None, f"MP2 failed ({_what_went_wrong(error)})")
+
+
+def _coupled_cluster(problem: Problem, with_triples: bool) -> list[Reference]:
+    """CCSD and CCSD(T)."""
+    names = ("CCSD", "CCSD(T)")
     nocc, nvir = problem.nelec[0], problem.norb - problem.nelec[0]
     if 8 * 8 * nocc**2 * nvir**2 + 8 * nvir**4 > available_bytes():
-        return out + [
-            Reference(n, None, f"amplitudes of {nocc} occupied and {nvir} virtual orbitals exceed memory")
-            for n in names[1:]
-        ]
-    ccsd = cc.CCSD(mf)
-    ccsd.verbose, ccsd.conv_tol, ccsd.max_cycle = 0, 1e-9, 200
-    ccsd.kernel()
+        reason = f"amplitudes of {nocc} occupied and {nvir} virtual orbitals exceed memory"
+        return [Reference(n, None, reason) for n in names]
+    from pyscf import cc
+
+    try:
+        ccsd = cc.CCSD(_mean_field(problem))
+        ccsd.verbose, ccsd.conv_tol, ccsd.max_cycle = 0, 1e-9, 200
+        ccsd.kernel()
+    except Exception as error:
+        # PySCF's DIIS meets a singular matrix where a gap closes, e.g. in H2 pulled apart
+        return [Reference(n, None, f"CCSD failed ({_what_went_wrong(error)})") for n in names]
     if not ccsd.converged:
-        return out + [Reference(n, None, f"CCSD did not converge in {ccsd.max_cycle} cycles") for n in names[1:]]
-    energy = problem.hf_energy + float(ccsd.e_corr)
-    out.append(Reference("CCSD", energy))
-    if with_triples:
-        out.append(Reference("CCSD(T)", energy + float(ccsd.ccsd_t())))
-    else:
-        out.append(Reference("CCSD(T)", None, "not needed: the exact energy is there"))
-    return out
+        return [Reference(n, None, f"CCSD did not converge in {ccsd.max_cycle} cycles") for n in names]
+    found = [_finite("CCSD", problem.hf_energy + float(ccsd.e_corr))]
+    if not with_triples:
+        return [*found, Reference("CCSD(T)", None, "not needed: the exact energy is there")]
+    if (doubt := _doubt(ccsd)) is not None:
+        return [*found, Reference("CCSD(T)", None, doubt)]
+    try:
+        return [*found, _finite("CCSD(T)", problem.hf_energy + float(ccsd.e_corr) + float(ccsd.ccsd_t()))]
+    except Exception as error:
+        return [*found, Reference("CCSD(T)", None, f"its triples failed ({_what_went_wrong(error)})")]
+
+
+def _finite(name: str, energy: float) -> Reference:
+    return Reference(name, energy) if np.isfinite(energy) else Reference(name, None, f"{name} is not a number")
+
+
+MAX_T1 = 0.02
+"""T1 diagnostic above which one determinant is no fair start (Lee and Taylor, Int. J. Quantum Chem. Symp. 23, 199, 1989)."""
+
+MAX_DOUBLE = 0.15
+"""Largest double amplitude of a CCSD on which CCSD(T) is trusted. In STO-3G, N2 has 0.14 at its bond length (CCSD(T) is
+2.2 mHa above FCI), 0.20 at 1.2 times that (6.5 mHa) and 0.77 at 1.8 times (98 mHa below)."""
+
+
+def _doubt(ccsd: Any) -> str | None:
+    """Why CCSD(T) on top of this CCSD is no yardstick, None where it can be trusted."""
+    t1 = float(np.linalg.norm(ccsd.t1) / np.sqrt(2 * ccsd.t1.shape[0]))
+    largest = float(np.abs(ccsd.t2).max(initial=0.0))
+    if t1 > MAX_T1:
+        return f"not trusted: CCSD's T1 diagnostic is {t1:.3f}, {MAX_T1:g} at most is"
+    if largest > MAX_DOUBLE:
+        return f"not trusted: CCSD's largest double amplitude is {largest:.2f}, {MAX_DOUBLE:g} at most is"
+    return None
 
 
 def _mean_field(problem: Problem) -> Any:
@@ -113,58 +188,22 @@ def _exact(problem: Problem) -> list[Reference]:
     """FCI (CASCI) with the asked spin, and the sector's minimum."""
     name = "FCI" if problem.is_full_space else "CASCI"
     size = problem_determinants(problem)
-    if size > MAX_FCI_DETERMINANTS:
-        reason = f"{size} determinants exceed the bound of {MAX_FCI_DETERMINANTS}"
-        return [Reference(name, None, reason), Reference("sector_minimum", None, reason)]
-    energy, vector, spin, converged = _lowest_root(problem, None)
-    if not converged:
-        reason = "Davidson iterations did not converge"
-        return [Reference(name, None, reason), Reference("sector_minimum", None, reason)]
-    minimum = Reference("sector_minimum", energy, None, spin)
-    wanted = problem.spin_squared
-    if abs(spin - wanted) > 1e-4:
-        energy, vector, spin, converged = _lowest_root(problem, wanted)
-        if not converged or abs(spin - wanted) > SPIN_TOLERANCE:
-            reason = f"no state of <S^2> = {wanted:g} was found: fix_spin ended at {spin:.3f}"
-            return [Reference(name, None, reason), minimum]
-    return [Reference(name, energy, None, spin, hf_irrep_weight=_hf_irrep_weight(problem, vector)), minimum]
-
-
-def _lowest_root(problem: Problem, spin_squared: float | None) -> tuple[float, np.ndarray, float, bool]:
-    """Total energy (hartree), FCI vector, <S^2> and whether it converged; with `spin_squared`, other spins are shifted up."""
-    from pyscf import fci
-
-    solver = fci.direct_spin1.FCISolver()
-    solver.verbose, solver.conv_tol, solver.max_cycle = 0, 1e-11, 300
-    # the starting vector is exact in this many determinants: with too few of them it can miss the lowest irrep
-    solver.pspace_size = 800
-    if spin_squared is not None:
-        solver = fci.addons.fix_spin_(solver, shift=0.5, ss=spin_squared)
-    energy, vector = solver.kernel(problem.h1, problem.eri, problem.norb, problem.nelec)
-    vector = np.asarray(vector)
-    spin = float(fci.spin_op.spin_square0(vector, problem.norb, problem.nelec)[0])
-    if spin_squared is not None:  # the energy without what is left of the penalty
-        energy = solver.energy(problem.h1, problem.eri, vector, problem.norb, problem.nelec)
-    return float(energy) + problem.energy_offset, vector, spin, bool(np.all(solver.converged))
-
-
-def _hf_irrep_weight(problem: Problem, vector: np.ndarray) -> float | None:
-    if problem.orbsym is None:
-        return None
-    alpha, beta = (string_irreps(problem.orbsym, n) for n in problem.nelec)
-    irreps = alpha[:, None] ^ beta[None, :]
-    return float(np.sum(np.abs(vector.reshape(irreps.shape)[irreps == irreps[0, 0]]) ** 2))
-
-
-def string_irreps(orbsym: np.ndarray, n_electrons: int) -> np.ndarray:
-    """Irrep of each occupation string of `n_electrons` of one spin, in PySCF's order, shape: (n_strings,)."""
-    from pyscf.fci import cistring
-
-    strings = np.asarray(cistring.make_strings(range(len(orbsym)), n_electrons))
-    out = np.zeros(len(strings), dtype=np.int64)
-    for orbital, irrep in enumerate(orbsym):
-        out ^= np.where(strings >> orbital & 1, irrep, 0)
-    return out
+    reason = f"{size} determinants exceed the bound of {MAX_FCI_DETERMINANTS}"
+    minimum: Reference | None = None
+    if size <= MAX_FCI_DETERMINANTS:
+        try:
+            space = FullSpace(problem)
+            state = space.lowest()
+            minimum = Reference("sector_minimum", state.energy, None, state.s_squared)
+            if abs(state.s_squared - problem.spin_squared) > PURE:
+                state = space.lowest(problem.spin_squared)
+            weight = None if state.in_hf_irrep is None else float(state.in_hf_irrep)
+            return [Reference(name, state.energy, None, state.s_squared, hf_irrep_weight=weight), minimum]
+        except NotSure as doubt:
+            reason = f"not sure: {doubt}"
+        except Exception as error:
+            reason = _what_went_wrong(error)
+    return [Reference(name, None, reason), minimum or Reference("sector_minimum", None, reason)]
 
 
 def _published(problem: Problem) -> list[Reference]:
