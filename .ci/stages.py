@@ -58,15 +58,19 @@ STAGES = [
     Stage("jars", ".venv/bin/python -m tests.services fetch kafka registry connect"
           " && .venv/bin/python -m tests.services.lake fetch postgres jars && make test-sink", ("environment",)),
     Stage("venvs", ".venv/bin/python -m tests.services.monitoring && .venv/bin/python -m tests.services.lake fetch spark airflow", ("jars",)),
-    # MinIO is built once, for its image; the tests with services copy the program out of it.
-    Stage("minio-image", "../shared/images/up minio"),
-    Stage("minio", ".venv/bin/python -m tests.services fetch minio", ("environment", "minio-image")),
-    Stage("base-images", "../shared/images/up", ("minio-image", "jars")),
-    Stage("images", "docker compose -f docker-compose.yml -f docker-compose.headless.yml build --quiet", ("base-images",)),
+    # Base images come one after another, ours as soon as their bases are there. MinIO is built once, for its image; the tests with
+    # services copy the program out of it.
+    Stage("bases-1", "../shared/images/up dockerfile python"),
+    Stage("bases-2", "../shared/images/up minio", ("bases-1",)),
+    Stage("minio", ".venv/bin/python -m tests.services fetch minio", ("environment", "bases-2")),
+    Stage("bases-3", "../shared/images/up kafka spark airflow", ("bases-2", "jars")),
+    Stage("bases-4", "../shared/images/up", ("bases-3",)),
+    Stage("images-1", "docker compose build --quiet init simulator", ("bases-1",)),
+    Stage("images-2", "docker compose build --quiet", ("bases-3", "images-1")),
     Stage("monitoring", "make test-monitoring", ("demo", "venvs", "minio")),
     Stage("services", "make test-services", ("monitoring",)),
     Stage("lake", "make test-lake", ("services",)),
-    Stage("journey", "make test-e2e", ("images",)),
+    Stage("journey", "make test-e2e", ("bases-4", "images-2")),
 ]  # fmt: skip
 
 
