@@ -1,5 +1,6 @@
 """Upkeep of the tables, and the checks of all of them at once."""
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from spark_jobs.quality import Issue
 from spark_jobs.query import local_path
 from spark_jobs.raw import RawStore, store_of
 from spark_jobs.tables import LEDGER, TABLES, Table
-from spark_jobs.warehouse import MAX_TAGS, TAG_PREFIX, Location, Warehouse, delete_quietly, tags_of
+from spark_jobs.warehouse import MAX_TAGS, SKEW_MS, TAG_PREFIX, Location, Warehouse, delete_quietly, tags_of
 
 ORPHAN_AGE = timedelta(hours=1)
 """So long a reader may go on with what it opened, and a batch elsewhere with what it has not committed yet."""
@@ -95,8 +96,14 @@ def _delete_orphans(warehouse: Warehouse, found: IcebergTable, age: timedelta) -
     if root is None or not root.is_dir():
         return 0, 0
     used = {local_path(location) for location in files_in_use(found)}
-    oldest = time.time() - age.total_seconds()
-    orphans = [p for p in root.rglob("*") if p.is_file() and p not in used and p.stat().st_mtime <= oldest]
+    now = time.time()
+    orphans = []
+    for path in (p for p in root.rglob("*") if p.is_file() and p not in used):
+        written = path.stat().st_mtime
+        if written <= now - age.total_seconds():
+            orphans.append(path)
+        elif written > now + SKEW_MS / 1e3:
+            os.utime(path)  # by a clock that ran ahead: it ages from now on
     size = sum(p.stat().st_size for p in orphans)
     return delete_quietly(found.io, (f"file://{p}" for p in orphans)), size
 

@@ -46,6 +46,8 @@ KEPT_PREFIX = "kept_until_"
 """Of tags `kept_until_<Unix seconds>_<snapshot id>`: snapshots that only their readers need, and these not for long."""
 SKEW_MS = 30_000
 """Milliseconds by which two machines' clocks may differ: Iceberg allows a minute."""
+KEPT_AT_MOST = timedelta(days=30)
+"""No maintenance keeps a snapshot for its readers longer."""
 SMALL_FILE_BYTES = 8 << 20
 SMALL_FILES_BEFORE_MERGE = 24
 MERGE_AT_MOST_BYTES = 64 << 20
@@ -438,12 +440,15 @@ class Warehouse:
         refs, current = found.metadata.refs, found.metadata.current_snapshot_id
         assert current is not None, f"table {table.name} has no snapshot"
         now = time.time()
-        due = [name for name in self.keeps_for_readers(table) if int(name.split("_")[2]) <= now]
+        until_of = {name: int(name.split("_")[2]) for name in self.keeps_for_readers(table)}
+        due = [name for name, until in until_of.items() if until <= now]
+        # of a clock that ran ahead: from now on it is kept as long as any other
+        ahead = [name for name, until in until_of.items() if readers and until > now + KEPT_AT_MOST.total_seconds()]
         transaction = _Transaction(found)
         manage = ManageSnapshots(transaction)
         if tag is not None and (tag not in refs or refs[tag].snapshot_id != current):
             manage = manage.create_tag(current, tag)
-        for name in (*dropped, *due):
+        for name in (*dropped, *due, *ahead):
             manage = manage.remove_tag(name)
         manage.commit()
         loose = unneeded(transaction.table_metadata.snapshots, transaction.table_metadata.refs)

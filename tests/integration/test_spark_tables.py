@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -336,3 +337,40 @@ def test_maintenance_beside_ingest_loses_no_row_and_keeps_tags(
         assert len(opened.to_arrow()) == 15
     with Warehouse.read(".") as found:
         assert found.keeps_for_readers(iterations)
+
+
+def test_a_clock_that_ran_ahead_stops_no_spark_batch_and_maintenance_publishes_no_dead_batch(
+    lake: Lake, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = lake.driver()
+
+    def deliver(number: int) -> None:
+        write_runs(tmp_path, [Run(number, molecule=number)], number)
+        place.put_folder(tmp_path)
+
+    deliver(0)
+    tag = "batch_" + driver.run(place, "build", now=NOW.isoformat())["batch_id"]
+    whole = {t.name: rows(t, TABLES, tag=tag) for t in TABLES}
+    with monkeypatch.context() as patch, Warehouse(Location.of("."), TABLES) as ahead:
+        present = time.time()
+        patch.setattr(time, "time", lambda: present + 2 * 86_400)
+        for table in TABLES:
+            ahead.append(table, ())
+    deliver(1)
+    out, err = driver.start(place, "build", now=NOW.isoformat(), die_after="append vqe_results").communicate(
+        timeout=300
+    )
+    assert "died after append vqe_results" in out, out + err[-3000:]
+    assert driver.run(place, "maintain", min_files=2, orphan_seconds=0)["compacted_files"]["vqe_results"] == 2
+    for table in TABLES:
+        assert rows(table, TABLES, tag=tag).equals(whole[table.name]), (
+            f"{table.name}: a dead batch's rows are published"
+        )
+    assert query(".", "select count(*) n from vqe_results").rows.to_pylist() == [{"n": 1}]
+    again = driver.run(place, "build", now=NOW.isoformat())
+    assert again["rows"]["vqe_iterations"] == 3
+    assert query(".", "select count(*) n from vqe_results").rows.to_pylist() == [{"n": 2}]
+    with embedded(monkeypatch):
+        batch.build(tmp_path, now=NOW)
+    hold_equal(monkeypatch, tmp_path, TABLES)
+    driver.stop()

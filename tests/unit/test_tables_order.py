@@ -1,5 +1,6 @@
 """Batches are in the order of their commits, whatever a clock says, and readers see a batch whole or not at all."""
 
+import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -211,3 +212,34 @@ def test_tags_of_a_table_are_dropped_in_the_ledgers_order(tmp_path: Path, monkey
     with Warehouse.read(tmp_path) as found:
         for table in TABLES:
             assert set(tags_of(found.load(table))) == {TAG_PREFIX + i for i in ids[1:]}, table.name
+
+
+def test_what_a_clock_that_ran_ahead_has_kept_goes_with_the_rest(
+    tmp_path: Path, clock: Callable[[float], None]
+) -> None:
+    """A snapshot kept for readers, and a file of no snapshot, of a day that is yet to come."""
+    for number in (0, 1):
+        add(tmp_path, number)
+    clock(400.0)
+    maintenance.maintain(tmp_path)
+    left = tmp_path / "warehouse/vqe/molecules/data/left-behind.parquet"
+    left.write_bytes(b"of a batch that died")
+    os.utime(left, (time.time(), time.time()))
+    table = by_name("molecules")
+
+    def kept() -> list[str]:
+        with Warehouse.read(tmp_path) as found:
+            return found.keeps_for_readers(table)
+
+    (far,) = kept()
+    clock(0.0)
+    assert maintenance.maintain(tmp_path).orphan_files == 0
+    (near,) = kept()
+    assert near.split("_")[3] == far.split("_")[3], "its readers have their time"
+    assert float(near.split("_")[2]) == pytest.approx(time.time() + 3600, abs=600)
+    assert abs(left.stat().st_mtime - time.time()) < 600
+    clock(0.1)
+    assert maintenance.maintain(tmp_path).orphan_files >= 1
+    assert kept() == []
+    assert not left.exists()
+    assert seen(tmp_path)["vqe_results"] == 2
