@@ -20,7 +20,7 @@ from simulator.settings import Settings
 from simulator.sinks.rejected import RejectedEvents
 from simulator.sinks.spool import CHUNK_BYTES, SpooledRecord, SpoolReader, files
 from simulator.streaming.clients import make_producer
-from simulator.streaming.lane import MAX_RECORDS, Attempt, BrokenFile, Lane, Sent
+from simulator.streaming.lane import MAX_RECORDS, Attempt, BrokenFile, Lane, Run, Sent
 from simulator.streaming.refusals import Verdict, verdict
 from simulator.streaming.registry import frame, lookup_id
 
@@ -266,7 +266,6 @@ class Forwarder:
         lane.attempt = None
         failure = self._note(lane, attempt)
         if failure is not None:
-            self.delivery.failed += sum(outcome is not None for outcome in attempt.outcomes)
             self._try_again(lane, failure, len(attempt.outcomes))
             return
         lane.limit = min(2 * lane.limit, MAX_RECORDS)
@@ -275,37 +274,35 @@ class Forwarder:
 
     def _note(self, lane: Lane, attempt: Attempt) -> "KafkaError | None":
         """Acknowledge what Kafka has, set aside what it refuses for good; the error of the first record that is left."""
-        failure: KafkaError | None = None
-        taken = [record for (_, record, _), outcome in attempt.told() if outcome is None]
+        runs = list(attempt.runs())
+        taken = [record for run in runs if run.error is None for record in run.records]
         if taken:
             self.delivery.delivered += len(taken)
             self.delivery.delivered_bytes += sum(len(record.payload) for record in taken)
             self._back(lane)
-        for index, ((reader, record, _), outcome) in enumerate(attempt.told()):
-            if outcome is None and failure is None:
-                reader.acknowledge(record.end)
-            elif outcome is None:  # behind one that is left: not sent again, but not to be noted yet
-                reader.ahead.add(record.end)
-            elif failure is None:
-                alone = index in attempt.refused_here or len(attempt.outcomes) == 1
-                if not self._set_aside_if_for_good(lane, reader, record, outcome, alone):
-                    failure = outcome
+        failure: KafkaError | None = None
+        for run in runs:
+            if run.error is None and failure is None:
+                run.reader.acknowledge(run.records[-1].end)
+            elif run.error is None:  # behind one that is left: not sent again, but not to be noted yet
+                run.reader.ahead.update(record.end for record in run.records)
+            elif failure is not None or not self._set_aside_if_for_good(lane, run):
+                failure = failure or run.error
+                self.delivery.failed += len(run.records)
         return failure
 
-    def _set_aside_if_for_good(
-        self, lane: Lane, reader: SpoolReader, record: SpooledRecord, error: "KafkaError", alone: bool
-    ) -> bool:
-        """Whether the record is out of the way. One of several that were refused together is tried alone first."""
-        match verdict(error):
+    def _set_aside_if_for_good(self, lane: Lane, run: Run) -> bool:
+        """Whether the records are out of the way. One of several that were refused together is tried alone first."""
+        match verdict(run.error):
             case Verdict.RECORD:
-                for_good = alone
+                for_good = run.alone
             case Verdict.DOUBTFUL:
-                for_good = alone and not lane.patient()
+                for_good = run.alone and not lane.patient()
             case Verdict.TOPIC:
                 for_good = not lane.patient()
             case _:
                 for_good = False
-        return for_good and self._set_aside(lane, reader, [record], error.str(), error.name())
+        return for_good and self._set_aside(lane, run.reader, run.records, run.error.str(), run.error.name())
 
     def _try_again(self, lane: Lane, error: "KafkaError", sent: int) -> None:
         """See to it that what an attempt did not deliver is sent again, when and as it may help."""
@@ -407,7 +404,6 @@ class Forwarder:
                 attempt, lane.attempt = lane.attempt, None
                 attempt.give_up(error)
                 self._note(lane, attempt)
-                self.delivery.failed += sum(outcome is not None for outcome in attempt.outcomes)
         self._lost_producers += 1
         if self._lost_producers > 2:  # it is not the producer
             self._away(error.str())

@@ -34,6 +34,15 @@ class Sent(NamedTuple):
     header: bytes  # of the registry's wire format
 
 
+class Run(NamedTuple):
+    """Records of an attempt that follow each other in a file, and what became of all of them."""
+
+    reader: SpoolReader
+    error: Any  # a KafkaError; None: Kafka has them
+    alone: bool  # whether the error was of this record and no other
+    records: list[SpooledRecord]
+
+
 @dataclass
 class Attempt:
     """Records that were handed to the producer together, in order, and what became of each."""
@@ -72,9 +81,16 @@ class Attempt:
         self.outcomes = [error if outcome is _PENDING else outcome for outcome in self.outcomes]
         self.left = 0
 
-    def told(self) -> list[tuple[Sent, Any]]:
-        """Each record that was sent and what became of it."""
-        return list(zip(self.records, self.outcomes, strict=False))
+    def runs(self) -> Iterator[Run]:
+        """What was sent, as runs of records of one file to which the same happened."""
+        told = zip(self.records, self.outcomes, strict=False)  # what is behind the outcomes was not sent
+        rows = [(sent.reader, error, self._alone(index), sent.record) for index, (sent, error) in enumerate(told)]
+        for _, group in itertools.groupby(rows, key=lambda row: (row[0], row[1] and row[1].code(), row[2])):
+            same = list(group)
+            yield Run(*same[0][:3], [row[3] for row in same])
+
+    def _alone(self, index: int) -> bool:
+        return index in self.refused_here or len(self.outcomes) == 1
 
 
 class BrokenFile(Exception):

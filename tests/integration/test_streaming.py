@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import time
 
@@ -64,6 +65,22 @@ def test_a_schema_nobody_registered_is_spooled_not_registered_by_the_producer(pl
     platform.vqe("schemas", "register")
     platform.vqe("replay")
     assert len(platform.check_promises()) == 1
+
+
+def test_a_schema_that_stays_unknown_holds_up_no_other_topic(platform):
+    from simulator.streaming.clients import make_registry
+
+    with make_registry(platform.settings()) as client:
+        client.delete_subject("vqe_run_v1-value")
+        done = platform.vqe("run", "h2", "--sink", "kafka", VQE_DELIVERY_SECONDS="30")
+    assert done.stderr.count("does not know the schema of vqe_run_v1") == 1
+    assert len(platform.records("vqe_result_v")) == 1
+    assert platform.records("vqe_run_v") == []
+    platform.vqe("schemas", "register")
+    assert "1 set aside" in platform.vqe("replay").stdout
+    platform.vqe("replay", "--rejected")
+    assert len(platform.check_promises()) == 1
+    assert spool_files(platform.data_dir) == []
 
 
 @pytest.mark.parametrize("how", ["scram", "plain", "mtls"])
@@ -266,6 +283,86 @@ def test_a_record_too_large_for_kafka_is_kept_and_the_rest_goes_on(platform, cap
     assert "it is kept in" in capsys.readouterr().err
     (kept,) = (platform.data_dir / "spool" / "rejected").glob("*.bin")
     assert kept.stat().st_size > 10_000_000
+
+
+def rejected_events(platform) -> list[dict]:
+    """What is told of the events that are set aside."""
+    folder = platform.data_dir / "spool" / "rejected"
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+def test_a_topic_that_takes_only_small_records_refuses_only_the_large_ones_and_they_are_offered_again(platform):
+    """Records that the broker refuses in one batch are told apart: each of them alone would fit, but for two."""
+    from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+    from simulator.events import Iteration, new_id, now_micros
+    from simulator.sinks.kafka import KafkaSink
+    from simulator.streaming.clients import make_admin
+
+    admin = make_admin(platform.settings())
+
+    def limit(size: int) -> None:
+        entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
+        topic = ConfigResource(ResourceType.TOPIC, "vqe_iteration_v1", incremental_configs=[entry])
+        for future in admin.incremental_alter_configs([topic]).values():
+            future.result(timeout=30)
+
+    limit(20_000)
+    sink, run_id = KafkaSink(platform.settings()), new_id()
+    for i in range(200):
+        numbers = [random.random() for _ in range(5_000 if i in (50, 51) else 100)]
+        sink.emit(Iteration(run_id, now_micros(), i, -1.0, None, None, None, i, 0, 0.1, numbers))
+    assert sink.deliver(30)
+    sink.close()
+    small = [i for i in range(200) if i not in (50, 51)]
+    assert sorted({r["iteration"] for r in platform.records("vqe_iteration_v")}) == small
+    assert sink.delivery.rejected == 2
+    assert [(told["records"], told["keys"]) for told in rejected_events(platform)] == [(2, [run_id])]
+    limit(1_000_000)
+    assert "2 events delivered, 0 bytes left" in platform.vqe("replay", "--rejected").stdout
+    assert sorted({r["iteration"] for r in platform.records("vqe_iteration_v")}) == list(range(200))
+
+
+def test_a_user_without_the_right_to_one_topic_delivers_the_others(platform, stack):
+    from confluent_kafka.admin import (
+        AclBinding,
+        AclOperation,
+        AclPermissionType,
+        ResourcePatternType,
+        ResourceType,
+    )
+
+    from simulator.streaming.clients import make_admin
+
+    admin = make_admin(platform.settings())
+    denied = AclBinding(
+        ResourceType.TOPIC, "vqe_iteration_v1", ResourcePatternType.LITERAL, f"User:{stack.security.user}", "*",
+        AclOperation.WRITE, AclPermissionType.DENY,
+    )  # fmt: skip
+    for future in admin.create_acls([denied]).values():
+        future.result(timeout=30)
+    secured = Platform(service_environment(stack, "scram"), platform.data_dir)
+    try:
+        done = secured.vqe("run", "h2", "--sink", "kafka", VQE_DELIVERY_SECONDS="30")
+        assert done.stderr.count("a record of vqe_iteration_v1 is refused for good") == 1
+        assert "Traceback" not in done.stderr
+        assert len(platform.records("vqe_result_v")) == 1
+        assert platform.records("vqe_iteration_v") == []
+        assert spool_files(platform.data_dir) == []
+        assert {told["topic"] for told in rejected_events(platform)} == {"vqe_iteration_v1"}
+    finally:
+        for future in admin.delete_acls([_filter(denied)]).values():
+            future.result(timeout=30)
+    secured.vqe("replay", "--rejected")
+    assert len(platform.check_promises()) == 1
+
+
+def _filter(acl):
+    from confluent_kafka.admin import AclBindingFilter
+
+    return AclBindingFilter(
+        acl.restype, acl.name, acl.resource_pattern_type, acl.principal, acl.host, acl.operation, acl.permission_type
+    )
 
 
 def test_watch_shows_a_run_as_a_second_group_beside_the_sink(platform):

@@ -57,7 +57,10 @@ class Security:
             raise RuntimeError(f"openssl {' '.join(arguments)}:\n{done.stderr}")
 
     def server_properties(self) -> str:
-        """The broker's settings for its listeners SASL (SCRAM and PLAIN over TLS) and MTLS."""
+        """The broker's settings for its listeners SASL (SCRAM and PLAIN over TLS) and MTLS, and for rights on topics.
+
+        Everybody may do what no rule forbids; the plaintext listener's user may do all.
+        """
         tls = f"""\
 ssl.keystore.type=PEM
 ssl.keystore.location={self.server_pem}
@@ -69,6 +72,8 @@ sasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN
         plain = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}="{self.password}";'
         return (
             tls
+            + "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n"
+            + "allow.everyone.if.no.acl.found=true\nsuper.users=User:ANONYMOUS\n"
             + "listener.name.sasl.ssl.client.auth=none\nlistener.name.mtls.ssl.client.auth=required\n"
             + f"listener.name.sasl.scram-sha-512.sasl.jaas.config={scram}\n"
             + f"listener.name.sasl.plain.sasl.jaas.config={plain}\n"
