@@ -123,12 +123,15 @@ class FileSource:
     def __init__(self, raw: Path, since_seconds: float) -> None:
         self._raw, self._oldest = raw, time.time() - since_seconds
         self._read: dict[tuple[int, int], int] = {}  # (device, inode) -> offset: a file keeps both when it is renamed
+        self._old: dict[tuple[int, int], int] | None = None  # those that were too old at the first look -> their size
 
     def read(self) -> Iterator[Record]:
+        first = self._old is None
+        self._old = {} if self._old is None else self._old
         for stream in STREAMS:
             for path in sorted(self._raw.glob(f"{stream}_v*/partition=*/*.avro*")):
                 try:
-                    yield from ((stream, record) for record in self._new_records(path))
+                    yield from ((stream, record) for record in self._new_records(path, first))
                 except (OSError, ValueError):
                     continue  # gone, renamed or damaged meanwhile
         time.sleep(0.2)
@@ -136,12 +139,18 @@ class FileSource:
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _new_records(self, path: Path) -> list[dict[str, Any]]:
+    def _new_records(self, path: Path, first: bool) -> list[dict[str, Any]]:
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
             key = (status.st_dev, status.st_ino)
             done = self._read.get(key, 0)
-            if status.st_size <= done or status.st_mtime < self._oldest:
+            if status.st_size <= done:
+                return []
+            # Only the first look asks how old a file is: what is written later is new, though the clock may step back.
+            assert self._old is not None
+            if first and status.st_mtime < self._oldest:
+                self._old[key] = status.st_size
+            if self._old.get(key) == status.st_size:
                 return []
             header = avro.read_header(file.read(avro.MAX_HEADER_BYTES))
             start = max(done, header.end)

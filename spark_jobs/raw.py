@@ -234,8 +234,8 @@ class S3Store:
         self.client = client
 
     def objects(self, after: After | None = None) -> Iterator[RawObject]:
-        """Objects by topic and partition, each from its last known path on, that one included: it tells whether its
-        name has been given again."""
+        """Objects by topic and partition, each from its last known path on, that one included where names may
+        be given again: its etag tells."""
         after = after or {}
         for topic_prefix in self._folders(PREFIX):
             topic = topic_prefix.removeprefix(PREFIX).rstrip("/")
@@ -243,8 +243,9 @@ class S3Store:
                 continue
             for prefix in self._folders(topic_prefix):
                 partition = prefix.rstrip("/").rsplit("partition=", 1)[-1]
+                last = after.get((topic, partition), "")
                 # names end in .avro: nothing but the last known one begins with all of it but the last letter
-                yield from self._listed(prefix, after.get((topic, partition), "")[:-1])
+                yield from self._listed(prefix, last if partition == LOCAL else last[:-1])
 
     def read(self, path: str) -> bytes:
         with self._told(path):

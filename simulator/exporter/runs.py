@@ -58,6 +58,8 @@ class _Accuracy:
 class RunBook:
     """Takes records of vqe_run, vqe_result and signs of life, in any order and any number of times.
 
+    A time of Kafka's that is yet to come is that of a machine whose clock runs ahead: it counts as the present.
+
     Args:
         lost_after: seconds without a sign after which a run counts as lost.
         now: the clock, Unix time in seconds.
@@ -103,12 +105,13 @@ class RunBook:
 
     def began(self, record: dict[str, Any], at: float) -> None:
         """Take a record of vqe_run; `at` is the Unix time at which Kafka got it."""
+        at = min(at, self._now())
         run_id = str(record["run_id"])
         if run_id in self._ended or run_id in self._open:
             return
         labels = self._bounded(run_labels(record["molecule"]["formula"], record["spec"]))
         self._started.labels(*labels).inc()
-        self._open[run_id] = _Open(labels, record["spec_id"], max(at, record["recorded_at"].timestamp()))
+        self._open[run_id] = _Open(labels, record["spec_id"], at)
         self._open_by_spec.setdefault(record["spec_id"], set()).add(run_id)
         while len(self._open) > MAX_OPEN:
             self._close(next(iter(self._open)))
@@ -117,10 +120,11 @@ class RunBook:
         """A run was seen at work at Unix time `at`."""
         known = self._open.get(run_id)
         if known is not None:
-            known.sign = max(known.sign, at)
+            known.sign = max(known.sign, min(at, self._now()))
 
     def ended(self, record: dict[str, Any], at: float) -> None:
         """Take a record of vqe_result; `at` is the Unix time at which Kafka got it."""
+        at = min(at, self._now())
         run_id = str(record["run_id"])
         if run_id in self._ended:
             return
@@ -135,7 +139,7 @@ class RunBook:
         self._count(record, labels)
         unconverged = record["status"] == "completed" and record["converged"] is False
         self._recent.append((at, labels, record["status"], record["physical"] is False, unconverged))
-        self._waiting[run_id] = min(at, self._now())
+        self._waiting[run_id] = at
         while len(self._waiting) > MAX_WAITING:
             self._missing.discard(self._waiting.popitem(last=False)[0])
         self._take_accuracy(record, labels)

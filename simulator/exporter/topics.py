@@ -71,6 +71,8 @@ class TopicSource:
         return first_string(value[5:]).decode() if stream == SIGNS else self._record(value)
 
     def _take(self, stream: str, found: Any, at: float) -> None:
+        if self._read_all:  # as it comes: the producer's clock, whose time Kafka tells, may be days off
+            at = time.time()
         with self._lock:
             if stream == SIGNS:
                 self._book.alive(found, at)

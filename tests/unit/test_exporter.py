@@ -123,6 +123,23 @@ def test_a_silent_run_is_lost_until_its_specification_is_run_again(book, clock):
     assert samples(book.families())["vqe_runs_lost", "H2"] == 0
 
 
+@pytest.mark.parametrize("days", [-400, 400])
+def test_a_run_on_a_machine_whose_clock_is_days_off_runs_is_lost_and_is_forgotten_like_any_other(book, clock, days):
+    off = NOW + days * 86_400
+    book.began(decoded(a_run("a"), recorded_at=datetime.fromtimestamp(off, UTC)), NOW if days < 0 else off)
+    book.alive("a", NOW if days < 0 else off)
+    assert samples(book.families())["vqe_runs_running", "H2"] == 1
+    clock.time = NOW + 1_000
+    assert samples(book.families())["vqe_runs_lost", "H2"] == 1
+    book.ended(a_record("b", status="failed", converged=None, physical=None, energy=None, error_mha=None,
+                        chemical_accuracy=None), clock.time + max(0, days) * 86_400)  # fmt: skip
+    assert samples(book.families())["vqe_recent_runs", "H2", "failed"] == 1
+    clock.time += runs.RECENT_SECONDS + 1
+    assert samples(book.families())["vqe_recent_runs", "H2", "failed"] == 0
+    clock.time = NOW + runs.FORGET_SECONDS + 1
+    assert samples(book.families())["vqe_runs_lost", "H2"] == 0
+
+
 def test_a_lost_run_is_shown_for_a_day(book, clock):
     book.began(decoded(a_run("a"), recorded_at=datetime.fromtimestamp(NOW, UTC)), NOW)
     clock.time = NOW + runs.FORGET_SECONDS + 1

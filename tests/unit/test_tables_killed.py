@@ -80,5 +80,5 @@ def _kill(data_dir: Path, after: int) -> None:
     context.set_forkserver_preload(["raw_events", "spark_jobs.batch", "pyiceberg.io.pyarrow", "pyiceberg.catalog.sql"])
     process = context.Process(target=_build_and_die, args=(str(data_dir), after))
     process.start()
-    process.join(timeout=60)
+    process.join(timeout=240)
     assert process.exitcode == 9

@@ -1,5 +1,9 @@
 """Watching: what is known of a run, from files that are complete and from those being written."""
 
+import contextlib
+import os
+import time
+
 from samples import a_result, an_iteration
 
 from simulator.events import to_record
@@ -58,3 +62,23 @@ def test_a_sparkline_falls_with_the_error():
     assert sparkline([100.0, 10.0, 1.0, 0.1]) == "█▆▃▁"
     assert len(sparkline([1.0 / (i + 1) for i in range(1000)])) <= 24
     assert sparkline([-1.0, -1.0]) == "▁▁"
+
+
+def test_what_is_written_while_the_clock_has_stepped_back_is_seen(tmp_path):
+    source = FileSource(tmp_path / "raw", since_seconds=60)
+
+    def emit(*events, days_ago=0.0):
+        before = set(tmp_path.glob("raw/*/*/*.avro"))
+        with contextlib.closing(FileSink(tmp_path / "raw")) as sink:
+            for event in events:
+                sink.emit(event)
+        for path in set(tmp_path.glob("raw/*/*/*.avro")) - before:
+            os.utime(path, (time.time() - days_ago * 86_400,) * 2)
+
+    emit(an_iteration(0), days_ago=1)
+    assert list(source.read()) == [], "before it was asked"
+    emit(an_iteration(1), days_ago=3)
+    assert [record["iteration"] for _, record in source.read()] == [1]
+    assert list(source.read()) == []
+    emit(an_iteration(2), days_ago=-3)
+    assert [record["iteration"] for _, record in source.read()] == [2]
