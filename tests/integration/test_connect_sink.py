@@ -371,6 +371,26 @@ def test_a_topic_created_anew_fails_the_task_and_names_both_ids(stack, connector
     eventually(lambda: iterations(stack, prefix) == list(range(100, 130)), 60)
 
 
+def test_a_partition_whose_objects_were_moved_away_goes_on_behind_them(stack, connector, topic, prefix):
+    """All of them, and the connector is created anew: neither a listing nor an offset tells what was stored."""
+    connector("moved", settings(topic, prefix))
+    topic.send_events(range(20))
+    eventually(lambda: len(stored(stack, prefix)) == 20, 30)
+    before = objects(stack, prefix)
+    setup_connector.call(stack.connect_url, "PUT", "/connectors/moved/stop")
+    s3 = stack.s3()
+    for name in before:
+        s3.copy_object(Bucket=BUCKET, Key=f"cheaper/{name}", CopySource={"Bucket": BUCKET, "Key": name})
+        s3.delete_object(Bucket=BUCKET, Key=name)
+    eventually(
+        lambda: "reset" in str(setup_connector.call(stack.connect_url, "DELETE", "/connectors/moved/offsets")), 30
+    )
+    topic.send_events(range(20, 30))
+    setup_connector.call(stack.connect_url, "PUT", "/connectors/moved/resume")
+    eventually(lambda: iterations(stack, prefix) == list(range(20, 30)), 60)
+    assert not set(objects(stack, prefix)) & set(before), "a name that the ledger holds is given again"
+
+
 def test_a_wrong_key_or_bucket_or_registry_fails_the_task_in_clear_words(stack, connector, topic, prefix):
     topic.send_events(range(3))
     cases = {
