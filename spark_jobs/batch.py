@@ -375,11 +375,10 @@ class _Batch:
 
 
 def _where_keys(table: Table, rows: pa.Table) -> BooleanExpression:
-    """What bounds a look-up of these rows' keys: the range of run ids, which files' statistics prune, or the ids."""
+    """What bounds a look-up of these rows' keys: ids, or ranges of run ids, which files' statistics prune."""
     first = table.key[0]
     if table.by_run:
-        span = pc.min_max(rows[first]).as_py()
-        return filters.between(first, span["min"], span["max"])
+        return filters.ids(first, pc.unique(rows[first]).to_pylist())
     ids = pc.unique(rows[first]).to_pylist()
     return filters.among(first, ids) if len(ids) <= _MAX_IN else filters.EVERYTHING
 

@@ -43,14 +43,18 @@ def ids(column: str, values: Iterable[str]) -> BooleanExpression:
     ordered = sorted(set(values))
     if len(ordered) <= MAX_IN:
         return among(column, ordered)
+    return reduce(Or, (between(column, first, last) for first, last in id_ranges(ordered)))
+
+
+def id_ranges(values: Iterable[str]) -> list[tuple[str, str]]:
+    """Up to 16 ranges that hold these UUIDv7s, both ends included, cut at the widest gaps between them."""
+    ordered = sorted(set(values))
     try:
         numbers = [UUID(value).int for value in ordered]
     except ValueError:
-        return between(column, ordered[0], ordered[-1])
+        return [(ordered[0], ordered[-1])]
     widest = sorted(range(1, len(ordered)), key=lambda i: numbers[i] - numbers[i - 1])[1 - _MAX_RANGES :]
-    bounds = [0, *sorted(widest), len(ordered)]
-    ranges = [between(column, ordered[i], ordered[j - 1]) for i, j in pairwise(bounds)]
-    return reduce(Or, ranges)
+    return [(ordered[i], ordered[j - 1]) for i, j in pairwise([0, *sorted(widest), len(ordered)])]
 
 
 def equal(column: str, value: Any) -> BooleanExpression:

@@ -28,7 +28,7 @@ from pyspark.storagelevel import StorageLevel
 
 import simulator
 from simulator.errors import StorageError
-from spark_jobs import arrow_builder, batch, quality, spark_builder
+from spark_jobs import arrow_builder, batch, filters, quality, spark_builder
 from spark_jobs import warehouse as commits
 from spark_jobs.batch import BatchReport
 from spark_jobs.ledger import Ledger
@@ -72,7 +72,7 @@ class SparkBatch(batch._Batch):
         self.attempt = 0
         self.staged: dict[str, int] = {}  # table -> snapshot
         self.cached: list[DataFrame] = []
-        self.run_ids = ("", "")  # the batch's lowest and highest
+        self.run_ids: list[tuple[str, str]] = []  # ranges that hold those of the batch
         self.ids: dict[str, list[str]] = {name: [] for name in spark_builder.IDS}
 
     # --- reading and staging ---
@@ -167,7 +167,7 @@ class SparkBatch(batch._Batch):
         frames = [spark_builder.facts_of(e) for e in events.values()]
         rows = reduce(lambda a, b: a.unionByName(b), frames).toArrow().to_pylist()
         if run_ids := [id_ for row in rows for id_ in row["run_ids"]]:
-            self.run_ids = min(run_ids), max(run_ids)
+            self.run_ids = filters.id_ranges(run_ids)
         for name in self.ids:
             self.ids[name] = sorted({id_ for row in rows for id_ in row[name]})
         for row in rows:
@@ -216,8 +216,8 @@ class SparkBatch(batch._Batch):
         stored = self.spark.table(f"{CATALOG_NAME}.{table.identifier}")
         first = F.col(table.key[0])
         if table.by_run:
-            lowest, highest = self.run_ids
-            return stored.where(first.between(lowest, highest))
+            ranges = [first.between(lowest, highest) for lowest, highest in self.run_ids]
+            return stored.where(reduce(lambda a, b: a | b, ranges, F.lit(False)))
         ids = self.ids[table.key[0]]
         return stored.where(first.isin(ids)) if len(ids) <= _MAX_IDS else stored
 

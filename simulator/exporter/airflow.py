@@ -132,7 +132,7 @@ class AirflowSource:
         recent = GaugeMetricFamily(
             "airflow_recent_failed_dagruns", "DAG runs that failed in the last 15 minutes.", labels=("dag_id",)
         )
-        since = time.time() - RECENT_SECONDS
+        since = time.monotonic() - RECENT_SECONDS
         for dag in sorted({label for of, label in values if of.startswith("dagrun.duration")}):
             recent.add_metric((dag,), sum(at >= since and of == dag for at, of in failed))
         yield recent
@@ -154,7 +154,7 @@ class AirflowSource:
         else:
             self._values[key] = (total + value / 1e3, count + 1)
             if name == _FAILED:
-                self._failed.append((time.time(), label))
+                self._failed.append((time.monotonic(), label))
 
     def _listen(self) -> None:
         while not self._closing.is_set():

@@ -1,6 +1,7 @@
 """The tables: how many rows, how new, how the last batch went, what the checks found. Read through the catalog."""
 
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,7 +34,9 @@ class CatalogSource:
         self._sizes: dict[str, tuple[int, int, int]] = {}  # table -> rows, files, bytes
         self._ledger: dict[str, Any] = {}
         self._ledger_snapshot: int | None = None
-        self._issues: list[tuple[str, datetime]] = []
+        self._issues: dict[
+            str, tuple[str, float]
+        ] = {}  # issue_id -> its check, and when it was found on this process' clock
         self._issues_snapshot: int | None = None
         self._looked_in: str | None = None  # the batch in which results were looked for last
         self._seen = False
@@ -185,8 +188,14 @@ class CatalogSource:
         snapshot = warehouse.published_snapshot(table)
         if snapshot is None or snapshot.snapshot_id == self._issues_snapshot:
             return
-        rows = warehouse.scan(table, ("check_name", "found_at"))
-        self._issues = list(zip(rows["check_name"].to_pylist(), rows["found_at"].to_pylist(), strict=True))
+        rows = warehouse.scan(table, ("issue_id", "check_name", "found_at"))
+        began, present, heard = self._issues_snapshot is None, datetime.now(UTC), time.monotonic()
+        issues = {}
+        for row in rows.to_pylist():
+            # What comes while we look is found now, whatever the clock of its batch said; what was there ages by that.
+            age = max(0.0, (present - row["found_at"]).total_seconds()) if began else 0.0
+            issues[row["issue_id"]] = self._issues.get(row["issue_id"], (row["check_name"], heard - age))
+        self._issues = issues
         self._issues_snapshot = snapshot.snapshot_id
 
     def _issue_families(self) -> "Iterator[Metric]":
@@ -194,10 +203,10 @@ class CatalogSource:
 
         everything = GaugeMetricFamily("vqe_quality_issues", "Rows of quality_issues by check.", labels=("check",))
         recent = GaugeMetricFamily("vqe_quality_issues_recent", "Those found in the last 24 hours.", labels=("check",))
-        since = datetime.now(UTC) - RECENT
-        names = sorted({*CHECKS, *(name for name, _ in self._issues)})
+        since = time.monotonic() - RECENT.total_seconds()
+        names = sorted({*CHECKS, *(name for name, _ in self._issues.values())})
         for name in names:
-            times = [at for check, at in self._issues if check == name]
+            times = [at for check, at in self._issues.values() if check == name]
             everything.add_metric((name,), len(times))
             recent.add_metric((name,), sum(at >= since for at in times))
         yield from (everything, recent)

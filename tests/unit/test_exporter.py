@@ -1,13 +1,14 @@
 """The exporter: what the topics, Connect, the PushGateway, Airflow and the tables say, each source by itself."""
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -429,6 +430,31 @@ def test_a_look_while_a_batch_is_published_shows_the_batch_before_and_then_the_b
     source.look()
     found = samples(source.families(True))
     assert found["vqe_batch_last_rejected_objects",] == found["vqe_batch_objects_total", "rejected"] == 1
+
+
+@pytest.mark.parametrize("days", [-400, 400])
+def test_an_issue_is_recent_for_a_day_though_the_clock_of_its_batch_was_off(tmp_path, monkeypatch, days):
+    from spark_jobs import batch
+    from spark_jobs.quality import LATE
+
+    monkeypatch.delenv("VQE_CATALOG_URI", raising=False)
+    monkeypatch.delenv("VQE_WAREHOUSE", raising=False)
+    study.write(tmp_path)
+    shutil.rmtree(tmp_path / "raw/vqe_iteration_v1")
+    off = datetime.now(UTC) + timedelta(days=days)
+    batch.build(tmp_path, now=off - LATE)
+    source = CatalogSource(settings(data_dir=tmp_path), None, threading.Lock())
+    source.look()
+    recent = ("vqe_quality_issues_recent", "missing_records")
+    assert samples(source.families(True))[recent] == 0
+    found = batch.build(tmp_path, now=off).issues
+    source.look()
+    assert samples(source.families(True))[recent] == found > 0
+    elapsed = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: elapsed() + 86_401)
+    source.look()
+    assert samples(source.families(True))[recent] == 0
+    assert samples(source.families(True))["vqe_quality_issues", "missing_records"] == found
 
 
 def test_a_platform_without_tables_yet_is_no_failure(tmp_path, monkeypatch):

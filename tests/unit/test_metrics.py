@@ -1,6 +1,7 @@
 """Metrics of runs: what is pushed, that a run is never delayed by it, and what workers show of their spool."""
 
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -237,6 +238,28 @@ def test_an_empty_address_is_none(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VQE_PUSHGATEWAY_URL", "")
     assert load_settings().pushgateway_url is None
+
+
+def test_what_waits_since_a_time_that_is_yet_to_come_waits_from_now_on(tmp_path):
+    """The clock ran ahead when Kafka last took something."""
+    from simulator.events import to_record
+    from simulator.schemas import current
+    from simulator.sinks.spool import SpoolReader
+
+    writer = SpoolWriter(tmp_path, current("vqe_iteration"))
+    reader = SpoolReader(writer.path)
+    for i in range(2):
+        writer.write(to_record(an_iteration(i)))
+        writer.flush()
+    reader.acknowledge(next(iter(reader.records())).end)
+    (ack,) = (p for p in tmp_path.glob("vqe_*/*") if p.suffix != ".avro")
+    ahead = time.time() + 400 * 86_400
+    os.utime(ack, (ahead, ahead))
+    assert undelivered(tmp_path).seconds < 60
+    time.sleep(0.2)
+    assert 0.1 < undelivered(tmp_path).seconds < 60
+    reader.close()
+    writer.release()
 
 
 def test_what_waits_in_a_spool_is_known_without_a_lock(tmp_path):
