@@ -130,6 +130,8 @@ class Run:
             except subprocess.TimeoutExpired:
                 _signal(stage, signal.SIGKILL)
                 stage.process.wait()
+        for stage in (s for s in self.stages if s.process is not None and not s.passed):
+            _signal(stage, signal.SIGKILL)  # what a stage left behind
         if any(stage.name == "journey" for stage in running):
             down = ["docker", "compose", "-p", PROJECT, "down", "--volumes", "--remove-orphans", "-t", "5"]
             subprocess.run(down, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True)

@@ -159,7 +159,7 @@ def test_a_new_container_compiles_no_kernel(stack):
     image = stack.compose("config", "--images", "simulator").stdout.split()[0]
     for engine in ("sector", "statevector"):
         done = subprocess.run(
-            ["docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp", "--tmpfs", "/data:mode=1777", "--network", "none",
+            ["docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp", "--network", "none",
              "-e", "NUMBA_DEBUG_CACHE=1", image, "run", "h2", "--engine", engine],
             capture_output=True, text=True, timeout=300,
         )  # fmt: skip
