@@ -156,7 +156,7 @@ def test_commands_in_a_running_container_have_their_secrets(stack):
 
 def test_a_new_container_compiles_no_kernel(stack):
     """Its first run takes the image's; `NUMBA_DEBUG_CACHE` tells each kernel that is loaded or saved."""
-    image = stack.compose("config", "--images", "simulator").stdout.split()[0]
+    image = stack.containers("simulator")[0]["Image"]
     for engine in ("sector", "statevector"):
         done = subprocess.run(
             ["docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp", "--network", "none",
