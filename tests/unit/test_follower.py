@@ -165,9 +165,9 @@ def test_a_watcher_of_a_busy_platform_comes_to_the_iterations(topics, settings):
 def test_a_watcher_finds_a_topic_that_is_made_later(topics, settings, monkeypatch):
     monkeypatch.setattr(watch, "LOOK_SECONDS", 0.3)
     source = watch.TopicSource(settings, 3600)
-    list(source.read())
+    all_begun(source)
     topics.broker.topic("vqe_run_v2")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 8
     while ("vqe_run_v2", 0) not in source._follower.positions and time.monotonic() < deadline:
         list(source.read())
     assert ("vqe_run_v2", 0) in source._follower.positions
