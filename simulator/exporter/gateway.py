@@ -22,22 +22,36 @@ class GatewaySource:
         self.interval = settings.exporter_interval
         self._gateway = settings.pushgateway_url
         self._groups = self._removed = 0
+        self._pushes: dict[
+            str, tuple[float, float]
+        ] = {}  # instance -> time of its last push, and when we first saw that
 
     def look(self) -> None:
         """List the groups and remove the old ones."""
         groups = json.loads(call_neighbour(f"{self._gateway}/api/v1/metrics", "GET"))["data"]
         kept = 0
+        pushes, self._pushes = self._pushes, {}
         for group in groups:
             labels = group["labels"]
             if labels.get("job") != JOB or set(labels) != {"job", "instance"}:
                 continue
             pushed = float(group["push_time_seconds"]["metrics"][0]["value"])
-            if time.time() - pushed > REMOVE_SECONDS:
+            if self._is_old(labels["instance"], pushed, pushes):
                 call_neighbour(group_url(self._gateway, labels["instance"]), "DELETE")
                 self._removed += 1
             else:
                 kept += 1
         self._groups = kept
+
+    def _is_old(self, instance: str, pushed: float, before: dict[str, tuple[float, float]]) -> bool:
+        """Whether a group was not pushed for ten minutes. One that was pushed between two looks is not, whatever the
+        clocks say; one that was not, while we looked for ten minutes, is."""
+        last, seen = before.get(instance, (pushed, time.monotonic()))
+        if last != pushed:
+            self._pushes[instance] = pushed, time.monotonic()
+            return False
+        self._pushes[instance] = pushed, seen
+        return time.time() - pushed > REMOVE_SECONDS or time.monotonic() - seen > REMOVE_SECONDS
 
     def families(self, up: bool) -> "Iterator[Metric]":
         """How many groups there are."""

@@ -331,6 +331,32 @@ def test_groups_of_runs_that_were_not_pushed_for_ten_minutes_are_removed():
     assert gateway.REMOVE_SECONDS == 600
 
 
+def test_a_clock_that_jumps_removes_no_group_that_is_pushed_and_keeps_none_that_is_not(monkeypatch):
+    value = {"dead": 0.0, "alive": 0.0}
+
+    def group(instance: str) -> dict:
+        pushed = {"metrics": [{"value": f"{value[instance]:.9e}"}]}
+        return {"labels": {"job": "vqe_run", "instance": instance}, "push_time_seconds": pushed}
+
+    removed: list[str] = []
+
+    def call(url: str, method: str) -> str:
+        if method == "DELETE":
+            removed.append(url.rsplit("/", 1)[1])
+        return json.dumps({"data": [group(name) for name in value]})
+
+    monkeypatch.setattr(gateway, "call_neighbour", call)
+    elapsed, now = 0.0, time.time()
+    monkeypatch.setattr(time, "monotonic", lambda: elapsed)
+    source = GatewaySource(settings(pushgateway_url="http://gateway:9091"))
+    value["dead"] = value["alive"] = now + 400 * 86_400  # the gateway's clock, or ours, is a year off
+    source.look()
+    elapsed = 601.0
+    value["alive"] = now - 400 * 86_400
+    source.look()
+    assert removed == ["dead"]
+
+
 @pytest.fixture
 def statsd():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
