@@ -137,9 +137,9 @@ class AerEngine:
             self._circuits, self._values = _measurements(ansatz, hamiltonian)
 
     def energy(self, parameters: np.ndarray) -> tuple[float, float | None]:
-        """Total energy in hartree and its standard error, None without shots."""
+        """Total energy in hartree and its standard error, None without shots and with one."""
         energies, errors = self._energies(self.gates.angles(parameters)[None, :])
-        return float(energies[0]), None if self._shots is None else float(errors[0])
+        return float(energies[0]), self._standard_error(errors)
 
     def energy_and_gradient(self, parameters: np.ndarray) -> tuple[float, np.ndarray]:
         """Total energy in hartree and its derivatives in hartree per radian, shape: (n_parameters,)."""
@@ -162,13 +162,17 @@ class AerEngine:
         by_slot = scale * (differences @ np.array([weight for _, weight in shifts]))
         gradient = np.zeros(gates.n_parameters)
         np.add.at(gradient, gates.slot_parameter, by_slot)
-        self.last_standard_error = None if self._shots is None else float(errors[0])
+        self.last_standard_error = self._standard_error(errors)
         return float(energies[0]), gradient
 
     def n_electrons_and_spin(self, parameters: np.ndarray) -> tuple[float, float]:
         """<N> over the active space and <S^2> of the noiseless state."""
         check = evaluate(self.gates, parameters, self._hamiltonian, self._mapping)
         return check.n_electrons, check.s_squared
+
+    def _standard_error(self, errors: np.ndarray) -> float | None:
+        """Of the first point; None without shots, and with one shot, which has no spread."""
+        return float(errors[0]) if self._shots is not None and self._shots > 1 else None
 
     def _energies(self, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Energies (hartree) and standard errors at several sets of gate angles, shapes: (n_points, n_gates) -> (n_points,)."""

@@ -7,7 +7,7 @@ from several guesses, random ones among them; states of another spin are shifted
 wanted ones as they are; and a state counts only when ||Hc - Ec|| says so.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,9 @@ from simulator.memory import available_bytes, readable
 DENSE = 1_000
 """Determinants in an irrep up to which its block is diagonalized as a dense matrix: 0.1 s on one core. With eight
 irreps that is a space of 8,000."""
+
+LAST_RESORT = 4_000
+"""Determinants up to which a block whose search did not end is diagonalized all the same: half a minute on one core."""
 
 RESIDUAL = 1e-6
 """Hartree: the largest ||Hc - Ec|| of a state that counts. An eigenvalue is at most this far from E."""
@@ -39,8 +42,10 @@ lowest singlet lies above its lowest triplet; the others are there for what is n
 SYMMETRY_TOLERANCE = 1e-6
 """Hartree: integrals between irreps above which the labels are not believed and the space is searched as a whole."""
 
-_ROOTS = 3
+_ROOTS = 6
+_RANDOM = 2
 _GUESS_DETERMINANTS = 300
+_PATIENCE = 40
 _MAX_ITERATIONS = 250
 
 
@@ -56,6 +61,40 @@ class ExactState:
     s_squared: float
     residual: float  # ||Hc - Ec||, hartree
     in_hf_irrep: bool | None  # None where the orbitals have no irreps
+
+
+def lowest_of_spin(problem: Problem) -> ExactState:
+    """The lowest state with the problem's electrons and its spin, S = (n_alpha - n_beta) / 2.
+
+    Raises:
+        NotSure: none can be vouched for.
+    """
+    found = FullSpace(problem).lowest()
+    assert found is not None  # only a limit leaves states out
+    return found
+
+
+def lowest_of_sector(problem: Problem, known: ExactState) -> ExactState:
+    """The lowest state with the problem's numbers of alpha and beta electrons, whatever its spin.
+
+    Every spin is searched where it is the lowest one, in the sector with as many more alpha electrons: states of different
+    spin that nearly agree in energy, as those of atoms far apart do, then cannot hide one another.
+
+    Args:
+        problem: the active space.
+        known: its lowest state of the lowest spin.
+
+    Raises:
+        NotSure: none can be vouched for.
+    """
+    lowest = known
+    n_alpha, n_beta = problem.nelec
+    while n_beta > 0 and n_alpha < problem.norb:
+        n_alpha, n_beta = n_alpha + 1, n_beta - 1
+        found = FullSpace(replace(problem, nelec=(n_alpha, n_beta))).lowest(below=lowest.energy)
+        if found is not None and found.energy < lowest.energy:
+            lowest = found
+    return lowest
 
 
 class FullSpace:
@@ -85,24 +124,35 @@ class FullSpace:
         if largest > DENSE and needed > available_bytes():
             raise NotSure(f"its vectors need {readable(needed)} of memory, {readable(available_bytes())} are available")
 
-    def lowest(self, spin_squared: float | None = None) -> ExactState:
-        """The state of the lowest energy; with `spin_squared`, S(S+1) of the sector's lowest spin, the lowest of that spin.
+    def lowest(self, below: float | None = None) -> ExactState | None:
+        """The lowest state of the sector's lowest spin, S = (n_alpha - n_beta) / 2.
+
+        Args:
+            below: total energy, hartree; None is returned where the state lies above it for sure.
 
         Raises:
             NotSure: it did not converge, or no state has the spin.
         """
-        if spin_squared is None:
-            return self._lowest(0.0)
+        limit = None if below is None else below - self.problem.energy_offset
+        ended_at = 0.0
         for penalty in PENALTIES:
-            found = self._lowest(penalty)
-            if abs(found.s_squared - spin_squared) < PURE:
+            found = self._lowest(penalty, limit)
+            if found is None or abs(found.s_squared - self._spin_squared) < PURE:
                 return found
-        raise NotSure(f"no state of <S^2> = {spin_squared:g} was found: the search ended at {found.s_squared:.4f}")
+            ended_at = found.s_squared
+        raise NotSure(f"no state of <S^2> = {self._spin_squared:g} was found: the search ended at {ended_at:.4f}")
 
-    def _lowest(self, penalty: float) -> ExactState:
+    @property
+    def _spin_squared(self) -> float:
+        m = 0.5 * (self.problem.nelec[0] - self.problem.nelec[1])
+        return m * (m + 1)
+
+    def _lowest(self, penalty: float, limit: float | None) -> ExactState | None:
         searches = [block.search(penalty) for block in self.blocks]
         for search in searches:
             search.until(COARSE)
+        if limit is not None and min(search.energy - search.residual for search in searches) > limit:
+            return None
         highest = min(search.energy + search.residual for search in searches)
         kept = [search for search in searches if search.energy - search.residual <= highest + SAME_ENERGY]
         for search in kept:
@@ -110,17 +160,16 @@ class FullSpace:
         lowest = min(search.energy for search in kept)
         level = [search for search in kept if search.energy <= lowest + SAME_ENERGY]
         for search in kept:
-            if not search.settled and search.energy - search.residual < lowest:
+            if not search.settled:
                 raise NotSure(
                     f"the lowest root has a residual of {search.residual:.0e} hartree after {search.iterations} iterations,"
                     f" {RESIDUAL:.0e} is asked for"
                 )
         best = min(level, key=lambda search: (search.block.irrep != self.hf_irrep, search.energy))
-        m = 0.5 * (self.problem.nelec[0] - self.problem.nelec[1])
         other_spin = best.block.other_spin(best.vector)
         in_hf_irrep = None if self.orbsym is None else best.block.irrep == self.hf_irrep
         energy = best.energy - penalty * other_spin + self.problem.energy_offset
-        return ExactState(energy, m * (m + 1) + other_spin, best.residual, in_hf_irrep)
+        return ExactState(energy, self._spin_squared + other_spin, best.residual, in_hf_irrep)
 
 
 def string_irreps(orbsym: np.ndarray, n_electrons: int) -> np.ndarray:
@@ -271,6 +320,7 @@ class _Davidson(_Search):
         raising = block.raising if penalty else None
         flips = 0.0 if raising is None else np.asarray(raising.power(2).sum(axis=0)).ravel()
         self.diagonal = block.diagonal + penalty * flips
+        self.roots = _ROOTS
         self.rng = np.random.default_rng([block.size, block.irrep])
         self._basis = np.empty((self.limit, block.size))
         self._images = np.empty((self.limit, block.size))  # the operator's products with the basis
@@ -289,30 +339,35 @@ class _Davidson(_Search):
         while True:
             energies, vectors, residuals, norms = self._ritz()
             self.energy, self.vector, self.residual = float(energies[0]), vectors[0], float(norms[0])
-            # a root may still fall by its residual: one that may fall below the first is followed too
+            # an eigenvalue is within a root's residual: a root that may yet fall below the first is worked on too
             open_roots = [
                 k for k in range(len(energies))
-                if norms[k] > (residual if k == 0 else RESIDUAL) and (k == 0 or energies[k] - 2 * norms[k] < energies[0])
+                if (norms[k] > residual if k == 0 else energies[k] - norms[k] < energies[0] - RESIDUAL)
             ]  # fmt: skip
             self.settled = not open_roots
             if self.settled or self.iterations >= _MAX_ITERATIONS:
-                return
+                break
             self.iterations += 1
+            if self.iterations % _PATIENCE == 0:  # more states lie close together than are followed: atoms far apart
+                self.roots = min(2 * self.roots, self.limit // 2 - 2)
             if self._used + len(open_roots) > self.limit:
                 self._restart()
             corrections = [residuals[k] / _away_from_zero(self.diagonal - energies[k]) for k in open_roots]
             if not self._extend(np.array(corrections)):
                 self._extend(self.rng.standard_normal((1, self.block.size)))
+        if not self.settled and self.block.size <= LAST_RESORT:
+            dense = _Dense(self.block, self.penalty)
+            self.energy, self.vector, self.residual, self.settled = dense.energy, dense.vector, dense.residual, True
 
     def _guesses(self) -> np.ndarray:
         """Eigenvectors among the lowest determinants, and random vectors: they alone have a part in every state."""
         chosen = self.block.guess_determinants()
         _, found = np.linalg.eigh(self.block.matrix(chosen, self.penalty))
-        out = np.zeros((2 * _ROOTS + 2, self.block.size))
-        out[: 2 * _ROOTS, chosen] = found[:, : 2 * _ROOTS].T
-        noise = self.rng.standard_normal((2, self.block.size))
-        out[2 * _ROOTS :] = noise / (self.diagonal - self.diagonal.min() + 0.2)
-        return out
+        states = found[:, :_ROOTS].T
+        out = np.zeros((len(states), self.block.size))
+        out[:, chosen] = states
+        noise = self.rng.standard_normal((_RANDOM, self.block.size)) / (self.diagonal - self.diagonal.min() + 0.2)
+        return np.vstack([out, noise])
 
     def _extend(self, vectors: np.ndarray) -> int:
         """Add what is new in the vectors to the basis; how many were new."""
@@ -340,7 +395,7 @@ class _Davidson(_Search):
         """Energies, vectors, residual vectors and their norms of the roots that are followed."""
         projected = self.basis @ self.images.T
         energies, coefficients = np.linalg.eigh(0.5 * (projected + projected.T))
-        energies, coefficients = energies[:_ROOTS], coefficients[:, :_ROOTS].T
+        energies, coefficients = energies[: self.roots], coefficients[:, : self.roots].T
         vectors = coefficients @ self.basis
         residuals = coefficients @ self.images - energies[:, None] * vectors
         return energies, vectors, residuals, np.linalg.norm(residuals, axis=1)
@@ -348,14 +403,14 @@ class _Davidson(_Search):
     def _restart(self) -> None:
         projected = self.basis @ self.images.T
         _, coefficients = np.linalg.eigh(0.5 * (projected + projected.T))
-        kept = coefficients[:, : 2 * _ROOTS].T
+        kept = coefficients[:, : min(self.roots + 4, self.limit - self.roots)].T
         self._basis[: len(kept)], self._images[: len(kept)] = kept @ self.basis, kept @ self.images
         self._used = len(kept)
 
 
 def _subspace(size: int) -> int:
     """Vectors that a search keeps at most."""
-    return 40 if size < 50_000 else 18
+    return 48 if size < 50_000 else 24
 
 
 def _away_from_zero(x: np.ndarray) -> np.ndarray:

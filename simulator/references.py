@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simulator.fci import PURE, FullSpace, NotSure
+from simulator.fci import NotSure, lowest_of_sector, lowest_of_spin
 from simulator.integrals import Problem, omp_threads, problem_determinants, without_checkpoint
 from simulator.memory import MAX_FCI_DETERMINANTS, available_bytes
 from simulator.molecules import load_molecule, published_energies
@@ -71,7 +71,7 @@ def no_yardstick(references: tuple[Reference, ...]) -> str | None:
     if not references or reference_energy(references) is not None:
         return None
     reasons = [f"{r.name}: {r.reason}" for r in references if r.name in YARDSTICKS and r.reason]
-    return "no error is told, there is no FCI and no CCSD(T) to tell it against (" + "; ".join(reasons) + ")"
+    return "no error is told, there is no exact energy and no CCSD(T) to tell it against (" + "; ".join(reasons) + ")"
 
 
 @contextlib.contextmanager
@@ -188,22 +188,25 @@ def _exact(problem: Problem) -> list[Reference]:
     """FCI (CASCI) with the asked spin, and the sector's minimum."""
     name = "FCI" if problem.is_full_space else "CASCI"
     size = problem_determinants(problem)
-    reason = f"{size} determinants exceed the bound of {MAX_FCI_DETERMINANTS}"
-    minimum: Reference | None = None
-    if size <= MAX_FCI_DETERMINANTS:
-        try:
-            space = FullSpace(problem)
-            state = space.lowest()
-            minimum = Reference("sector_minimum", state.energy, None, state.s_squared)
-            if abs(state.s_squared - problem.spin_squared) > PURE:
-                state = space.lowest(problem.spin_squared)
-            weight = None if state.in_hf_irrep is None else float(state.in_hf_irrep)
-            return [Reference(name, state.energy, None, state.s_squared, hf_irrep_weight=weight), minimum]
-        except NotSure as doubt:
-            reason = f"not sure: {doubt}"
-        except Exception as error:
-            reason = _what_went_wrong(error)
-    return [Reference(name, None, reason), minimum or Reference("sector_minimum", None, reason)]
+    if size > MAX_FCI_DETERMINANTS:
+        reason = f"{size} determinants exceed the bound of {MAX_FCI_DETERMINANTS}"
+        return [Reference(name, None, reason), Reference("sector_minimum", None, reason)]
+    try:
+        state = lowest_of_spin(problem)
+    except Exception as error:
+        reason = _why_not(error)
+        return [Reference(name, None, reason), Reference("sector_minimum", None, reason)]
+    weight = None if state.in_hf_irrep is None else float(state.in_hf_irrep)
+    found = Reference(name, state.energy, None, state.s_squared, hf_irrep_weight=weight)
+    try:
+        minimum = lowest_of_sector(problem, state)
+    except Exception as error:
+        return [found, Reference("sector_minimum", None, _why_not(error))]
+    return [found, Reference("sector_minimum", minimum.energy, None, minimum.s_squared)]
+
+
+def _why_not(error: Exception) -> str:
+    return f"not sure: {error}" if isinstance(error, NotSure) else _what_went_wrong(error)
 
 
 def _published(problem: Problem) -> list[Reference]:

@@ -291,7 +291,7 @@ def _result(
             "physical_reason": solution.physical_reason, "n_parameters": len(solution.parameters),
             "circuit_depth": solution.circuit_depth, "two_qubit_gates": solution.two_qubit_gates,
             "evaluations": solution.evaluations, "gradient_evaluations": solution.gradient_evaluations,
-            "notes": list(solution.notes),
+            "notes": [*solution.notes, *_without_yardstick(prepared)],
             "parameters": _parameter_records(solution.labels, solution.initial_parameters, solution.parameters),
         }  # fmt: skip
     elif last is not None:  # failed or interrupted in the middle: what ran is kept
@@ -315,6 +315,13 @@ def _result(
         host=socket.gethostname(), versions=versions(),
         **{name: _finite(value) for name, value in fields.items()},
     )  # fmt: skip
+
+
+def _without_yardstick(prepared: _Prepared | None) -> list[str]:
+    from simulator.references import no_yardstick
+
+    reason = None if prepared is None else no_yardstick(prepared.references)
+    return [] if reason is None else [reason]
 
 
 def _parameter_records(labels: Any, initial: Any, optimal: Any) -> list[dict[str, Any]]:

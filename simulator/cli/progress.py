@@ -55,7 +55,9 @@ class RunProgress:
         self._done += 1
         self._progress.update(self._task, advance=1)
         if self._lines is not None:
-            error = "" if result.error_mha is None else f"  {result.error_mha:+.4f} mHa to {result.reference_name}"
+            error = "" if result.energy is None else "  error unknown"
+            if result.error_mha is not None:
+                error = f"  {result.error_mha:+.4f} mHa to {result.reference_name}"
             energy = "" if result.energy is None else f"  {result.energy:.8f} Ha"
             self._lines.print(
                 f"{self._done}/{self._total} {result.molecule_name} {result.status}{energy}{error}"
@@ -176,7 +178,7 @@ def _status(r: Result) -> str:
 
 def _error(r: Result) -> str:
     if r.error_mha is None:
-        return ""
+        return "" if r.energy is None else "unknown"
     colour = "green" if r.chemical_accuracy else "yellow"
     return f"[{colour}]{r.error_mha:+.4f}[/{colour}]"
 

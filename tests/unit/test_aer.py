@@ -63,6 +63,13 @@ def test_standard_error_is_the_spread_of_repeated_estimates():
     assert more.energy(x)[1] == pytest.approx(np.mean(errors) / 4, rel=0.1)
 
 
+def test_one_shot_has_no_standard_error():
+    on_aer, _, x = engines(shots=1)
+    assert on_aer.energy(x)[1] is None
+    on_aer.energy_and_gradient(x)
+    assert on_aer.last_standard_error is None
+
+
 def test_shot_gradient_is_the_exact_one_within_its_noise():
     on_aer, ours, x = engines(shots=20_000)
     np.testing.assert_allclose(on_aer.energy_and_gradient(x)[1], ours.energy_and_gradient(x)[1], atol=0.1)

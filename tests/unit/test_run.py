@@ -141,6 +141,19 @@ def test_events_that_cannot_be_kept_end_the_run(tmp_path, monkeypatch):
         run(session)
 
 
+def test_a_run_without_a_yardstick_has_no_error_and_says_why(session, monkeypatch):
+    from simulator import references
+
+    monkeypatch.setattr(references, "MAX_FCI_DETERMINANTS", 1)
+    monkeypatch.setattr(references, "MAX_DOUBLE", 0.01)
+    result = run(session)
+    assert (result.reference_name, result.reference_energy, result.error_mha, result.chemical_accuracy) == (None,) * 4
+    assert all(e.error_mha is None for e in session.sink.of(Iteration))
+    assert result.notes[-1].startswith("no error is told")
+    assert "4 determinants exceed the bound of 1" in result.notes[-1]
+    assert exit_code(result) == 0
+
+
 def test_an_unphysical_result_exits_1(session):
     import dataclasses
 

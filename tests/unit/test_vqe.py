@@ -4,17 +4,18 @@ import sys
 import numpy as np
 import pytest
 
-from simulator import memory
+from simulator import memory, vqe
+from simulator.ansatz import library_gates
 from simulator.engines import choose_engine
 from simulator.errors import InputError, RunFailed
-from simulator.hamiltonian import qubit_hamiltonian
+from simulator.hamiltonian import Mapping, qubit_hamiltonian
 from simulator.integrals import build_problem
 from simulator.molecules import load_molecule
-from simulator.references import compute_references, reference_energy
+from simulator.references import Reference, compute_references, reference_energy
 from simulator.sector import SectorEngine
 from simulator.spec import Noise, make_spec
 from simulator.stages import Stages
-from simulator.vqe import minimize
+from simulator.vqe import _Search, minimize
 
 
 def solve(name, *, stop=lambda: False, exact=True, **given):
@@ -125,6 +126,51 @@ def test_a_stationary_start_is_left_with_a_note():
     assert found.energy < records[0].energy - 1e-3
 
 
+def at_hartree_fock(name, ansatz):
+    """The parameters at which an ansatz is the Hartree-Fock determinant: a stationary point of excitation_preserving."""
+    spec = make_spec(load_molecule(name), ansatz=ansatz)
+    problem = build_problem(spec, Stages())
+    mapping = Mapping(spec.mapper, problem.norb, problem.nelec)
+    return tuple(library_gates(ansatz, spec.reps, mapping).hf_parameters.tolist())
+
+
+def test_a_run_that_stays_at_hartree_fock_is_not_converged_and_says_what_to_try():
+    given = {"ansatz": "excitation_preserving", "initial_point": "vector"}
+    given["initial_vector"] = at_hartree_fock("h2", "excitation_preserving")
+    found, _, _ = solve("h2", **given)
+    assert found.energy == pytest.approx(-1.1169989968, abs=1e-6)
+    assert found.converged is False
+    assert found.reason.startswith("stuck at the Hartree-Fock energy (converged: ")
+    (note,) = found.notes
+    assert note.startswith(
+        "stuck: the run ended at the Hartree-Fock energy, 20.307 mHa above FCI: try initial point random"
+    )
+    unknown, _, _ = solve("h2", exact=False, **given)
+    assert unknown.converged is False
+    assert "Hartree-Fock energy: try" in unknown.notes[0]
+
+
+def test_a_run_that_stays_on_a_saddle_point_is_not_converged_and_says_so():
+    zeros = (0.0,) * len(at_hartree_fock("h2", "real_amplitudes"))  # the bare nuclei: no electron, no gradient
+    found, _, _ = solve("h2", ansatz="real_amplitudes", initial_point="vector", initial_vector=zeros)
+    assert found.energy == pytest.approx(0.7199689944, abs=1e-6)
+    assert found.converged is False
+    assert found.reason.startswith("stuck at its start, a saddle point (converged: ")
+    assert "near it the energy falls by" in found.notes[0]
+    assert "try initial point random" in found.notes[0]
+
+
+def test_a_run_that_begins_at_its_minimum_is_converged(monkeypatch):
+    first, _, _ = solve("lih")
+    given = {"initial_point": "vector", "initial_vector": tuple(first.parameters.tolist())}
+    again, _, _ = solve("lih", **given)
+    assert (again.iterations, again.converged, again.notes) == (0, True, ())
+    monkeypatch.setattr(vqe, "CHEMICAL_ACCURACY", 0.0)  # as where the exact energy is out of the ansatz's reach
+    unsure, _, _ = solve("lih", **given)
+    assert unsure.converged is True
+    assert unsure.notes[0].startswith("the run ended where it started, a stationary point, 0.0")
+
+
 def test_equal_specifications_give_equal_iterations():
     one, again = (solve("lih", initial_point="random")[1] for _ in range(2))
     assert [r.energy for r in one] == [r.energy for r in again]
@@ -137,6 +183,48 @@ def test_shots_give_a_standard_error_and_no_verdict():
     assert found.physical is None
     assert "shots" in found.physical_reason
     assert found.aer_energy >= exact - 1e-8
+
+
+def test_a_sampled_energy_is_measured_again_at_the_end():
+    found, records, _ = solve("h2", shots=500, optimizer="nelder-mead", max_iterations=6)
+    assert found.energy not in [r.energy for r in records]
+    assert found.evaluations == records[-1].evaluations + 1
+    assert solve("h2", shots=1, optimizer="cobyla", max_iterations=3)[0].standard_error is None
+
+
+class TwoOutcomes:
+    """An engine whose energy is sampled from shots with two outcomes, +1 and -1 hartree."""
+
+    name, n_parameters, labels = "two outcomes", 2, ("a", "b")
+
+    def __init__(self, shots, seed):
+        self.shots, self.rng = shots, np.random.default_rng(seed)
+
+    def exact(self, x):
+        return -float(np.cos(x[0]) * np.cos(x[1]))
+
+    def energy(self, x):
+        p = self.rng.binomial(self.shots, 0.5 * (1 + self.exact(x))) / self.shots
+        return 2 * p - 1, 2 * float(np.sqrt(p * (1 - p) / (self.shots - 1)))
+
+
+@pytest.mark.parametrize("optimizer", ["nelder-mead", "powell", "spsa"])
+def test_sampled_energies_are_right_on_average_whatever_the_optimizer_picks(optimizer):
+    errors, deviations, luckiest = [], [], []
+    for seed in range(200):
+        engine = TwoOutcomes(1024, seed)
+        spec = make_spec(load_molecule("h2"), shots=1024, optimizer=optimizer, max_iterations=12, seed=seed)
+        records = []
+        search = _Search(spec, engine, records.append, lambda: False)
+        minimum, _ = search.run(np.array([0.8, -0.4]), [])
+        energy, deviation = search.final(minimum, [])
+        errors.append(energy - engine.exact(minimum.parameters))
+        deviations.append(deviation)
+        luckiest.append(min(r.energy for r in records) - engine.exact(minimum.parameters))
+    of_the_mean = np.sqrt(np.sum(np.square(deviations))) / 200
+    assert abs(np.mean(errors)) < 2 * of_the_mean
+    if optimizer == "nelder-mead":
+        assert np.mean(luckiest) < -5 * of_the_mean  # what the result must not be
 
 
 def test_noise_raises_the_minimum():
@@ -175,6 +263,20 @@ def test_a_broken_engine_is_not_believed(monkeypatch):
     found, _, _ = solve("h2")
     assert found.physical is False
     assert "our engine and Aer differ by 1.0e-06 hartree" in found.physical_reason
+
+
+@pytest.mark.parametrize(("below", "believed"), [(1e-3, False), (1e-7, True)])
+def test_an_energy_below_the_exact_one_of_its_spin_is_not_believed(below, believed):
+    spec = make_spec(load_molecule("h2"))
+    problem = build_problem(spec, Stages())
+    known = (Reference("FCI", -1.1373060358 + below), Reference("sector_minimum", -1.2))
+    found = minimize(
+        spec, problem, qubit_hamiltonian(problem, spec.mapper, Stages()), known, observe=lambda _: None,
+        should_stop=lambda: False, stages=Stages(),
+    )  # fmt: skip
+    assert found.physical is believed
+    if not believed:
+        assert "energy 1.0e-03 hartree below FCI, the exact energy of its spin" in found.physical_reason
 
 
 def test_a_register_too_large_for_the_check_says_so():
