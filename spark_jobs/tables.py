@@ -405,7 +405,7 @@ PROCESSING_METADATA = Table(
         Column(
             "etag", "string", required=True, doc="MD5 of the content, in hex, as S3 gives it for an object in one part."
         ),
-        Column("batch_id", "string", required=True, doc="The batch: a UUIDv7, ordered by time."),
+        Column("batch_id", "string", required=True, doc="The batch: a UUIDv7, above those of all batches before."),
         Column("status", "string", required=True, doc="loaded, or rejected: no row of the object was taken."),
         Column("error", "string", doc="Why the object was rejected."),
         Column("topic", "string", required=True, doc="Topic of the object's records."),
