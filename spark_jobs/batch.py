@@ -9,7 +9,7 @@ so a batch of any size takes a few times that, and the largest object.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +34,7 @@ from spark_jobs.lock import WAIT_SECONDS, lock_of
 from spark_jobs.quality import Issue
 from spark_jobs.raw import RawObject, RawStore, content_etag, store_of
 from spark_jobs.tables import ISSUES, LEDGER, TABLES, Table
-from spark_jobs.warehouse import TAG_PREFIX, Location, Warehouse
+from spark_jobs.warehouse import TAG_PREFIX, Location, Warehouse, month_of
 
 FLUSH_BYTES = 128 << 20
 """Arrow bytes of a table's rows that wait in memory. 160,000 iterations of 40 parameters are 64 MiB."""
@@ -321,7 +321,7 @@ class _Batch:
         files = self.files[table.name]
         if not files:
             return
-        merged = self.warehouse.small_files(table, self._days_of(table)) if merge else []
+        merged = self.warehouse.small_files(table, self._months_of(table)) if merge else []
         rewritten = self.warehouse.write(table, self.warehouse.rows_in(table, merged)) if merged else []
         self.files[table.name] = []  # from here on they may be committed: nobody deletes them
         self.warehouse.append(table, [*files, *rewritten], [t.file for t in merged], self.batch_id)
@@ -329,20 +329,16 @@ class _Batch:
     def _table_to_merge(self) -> Table | None:
         """The table whose small files this batch merges: one a batch, so that no single batch pays for all."""
         candidates = [t for t in self.data_tables if self.files[t.name]]
-        counts = {t.name: len(self.warehouse.small_files(t, self._days_of(t))) for t in candidates}
+        counts = {t.name: len(self.warehouse.small_files(t, self._months_of(t))) for t in candidates}
         most = max(candidates, key=lambda t: counts[t.name], default=None)
         return most if most is not None and counts[most.name] else None
 
-    def _days_of(self, table: Table) -> BooleanExpression:
-        """Rows of the days that this batch adds to."""
+    def _months_of(self, table: Table) -> Collection[int]:
+        """Months, counted from January 1970, from the first to the last one that this batch adds to."""
         if table.partition is None or table.name not in self.days:
-            return filters.EVERYTHING
-        first, last = self.days[table.name]
-        first, last = (
-            first.replace(hour=0, minute=0, second=0, microsecond=0),
-            last.replace(hour=23, minute=59, second=59, microsecond=999_999),
-        )
-        return filters.between(table.partition, first, last)
+            return ()
+        first, last = map(month_of, self.days[table.name])
+        return range(first, last + 1)
 
     def _append_issues(self) -> None:
         """Issues of this batch, and of what became late since the batch before it."""

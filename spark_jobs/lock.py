@@ -2,6 +2,9 @@
 
 The embedded catalog is a file, and so is its lock (flock: a dead process holds nothing). Works between processes of
 one machine and on file systems that carry flock. A catalog in Postgres has its lock there: see `postgres_lock`.
+
+Who waits holds a second lock meanwhile, the turn, which everybody takes first. So whoever gives the lock back and wants
+it again, as maintenance does between its steps, comes after the one that waits.
 """
 
 import fcntl
@@ -13,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from simulator.errors import StorageError
 
@@ -45,19 +48,17 @@ def warehouse_lock(warehouse: Path, wait_seconds: float = WAIT_SECONDS) -> Itera
         handle = (warehouse / ".lock").open("a+", encoding="utf-8")
     except OSError as e:
         raise StorageError(f"warehouse {warehouse} is not writable: {e.strerror}") from e
-    with handle:
+    with handle, (warehouse / ".lock.next").open("a") as turn:
         deadline = time.monotonic() + wait_seconds
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
+        for wanted in (turn, handle):
+            while not _try(wanted):
                 if time.monotonic() > deadline:
                     handle.seek(0)
                     raise StorageError(
                         f"warehouse {warehouse} is in use by {_holder(handle.read())}; gave up after {wait_seconds:g} s"
-                    ) from None
+                    )
                 time.sleep(_POLL_SECONDS)
+        fcntl.flock(turn, fcntl.LOCK_UN)
         handle.seek(0)
         handle.truncate()
         holder = {
@@ -68,6 +69,14 @@ def warehouse_lock(warehouse: Path, wait_seconds: float = WAIT_SECONDS) -> Itera
         handle.write(json.dumps(holder))
         handle.flush()
         yield
+
+
+def _try(handle: IO[str]) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _holder(text: str) -> str:

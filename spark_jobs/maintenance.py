@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from pyiceberg.table import Table as IcebergTable
 
 from simulator.errors import StorageError
 from spark_jobs import quality
+from spark_jobs import tables as declared
 from spark_jobs.ledger import Ledger
 from spark_jobs.lock import WAIT_SECONDS, lock_of
 from spark_jobs.quality import Issue
@@ -23,6 +25,9 @@ from spark_jobs.warehouse import MAX_TAGS, SKEW_MS, TAG_PREFIX, Location, Wareho
 
 ORPHAN_AGE = timedelta(hours=1)
 """So long a reader may go on with what it opened, and a batch elsewhere with what it has not committed yet."""
+
+STEP_SECONDS = 2.0
+"""Maintenance begins no merge of files, of 64 MiB at most, when it has held the lock so long."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ def maintain(
     """Merges small files, moves the newest tag to the merged ones, and deletes files that no snapshot has. No row of
     any tag changes: where a batch died and left rows in a table, that table's tags stay where they are.
 
+    The lock is given back after each step of a few seconds, and a run that waits for it comes first.
+
     Args:
         orphan_age: age from which a file of no snapshot is deleted; so long, too, the snapshot stays that the newest tag
             left, for those who read it.
@@ -56,26 +63,42 @@ def maintain(
     location = Location.of(data_dir)
     merged: dict[str, int] = {}
     orphans, orphan_bytes = 0, 0
-    with lock_of(location, wait_seconds), Warehouse(location, tables) as warehouse:
-        warehouse.prepare()
-        newest = warehouse.newest_batch()
-        warehouse.repair(newest)
-        for table in warehouse.tables:
-            tag = None if newest is None else TAG_PREFIX + newest
-            if tag is not None and not warehouse.is_as_tagged(table, tag):
-                tag = None  # a batch that died has rows here: its tag comes with the next batch
-            count = 0
-            while tasks := warehouse.small_files(table, at_least=2):
-                files = warehouse.write(table, warehouse.rows_in(table, tasks))
-                warehouse.append(table, files, [t.file for t in tasks])
-                count += len(tasks)
-            if count:
-                merged[table.name] = count
-            if newest is not None and (count or warehouse.keeps_for_readers(table)):
-                warehouse.retag(table, tag, (), orphan_age)
-            deleted, size = _delete_orphans(warehouse, warehouse.load(table), orphan_age)
-            orphans, orphan_bytes = orphans + deleted, orphan_bytes + size
+    for name in [t.name for t in tables]:
+        while True:
+            with lock_of(location, wait_seconds), Warehouse(location, tables) as warehouse:
+                table = declared.by_name(name, warehouse.tables)
+                warehouse.prepare()
+                count = _merge(warehouse, table, orphan_age)
+            if not count:
+                break
+            merged[name] = merged.get(name, 0) + count
+        deleted, size = _delete_orphans(location, tables, name, orphan_age, wait_seconds)
+        orphans, orphan_bytes = orphans + deleted, orphan_bytes + size
     return Upkeep(merged, orphans, orphan_bytes, time.perf_counter() - started)
+
+
+def _merge(warehouse: Warehouse, table: Table, orphan_age: timedelta) -> int:
+    """A step: merges small files of a table for `STEP_SECONDS`, and moves the newest tag.
+
+    Returns:
+        How many files were merged; 0 where there was nothing to do.
+    """
+    newest = warehouse.newest_batch()
+    warehouse.repair(newest)
+    tag = None if newest is None else TAG_PREFIX + newest
+    if tag is not None and not warehouse.is_as_tagged(table, tag):
+        tag = None  # a batch that died has rows here: its tag comes with the next batch
+    count = 0
+    until = time.monotonic() + STEP_SECONDS
+    while tasks := warehouse.small_files(table, at_least=2):
+        files = warehouse.write(table, warehouse.rows_in(table, tasks))
+        warehouse.append(table, files, [t.file for t in tasks])
+        count += len(tasks)
+        if time.monotonic() >= until:
+            break
+    if newest is not None and (count or warehouse.keeps_for_readers(table)):
+        warehouse.retag(table, tag, (), orphan_age)
+    return count
 
 
 def files_in_use(found: IcebergTable) -> set[str]:
@@ -91,21 +114,47 @@ def files_in_use(found: IcebergTable) -> set[str]:
     return used
 
 
-def _delete_orphans(warehouse: Warehouse, found: IcebergTable, age: timedelta) -> tuple[int, int]:
+def _delete_orphans(
+    location: Location, tables: Sequence[Table], name: str, age: timedelta, wait_seconds: float
+) -> tuple[int, int]:
+    """Deletes a table's files that no snapshot has. They are looked for without the lock, and only if there are any,
+    looked at again and deleted with it."""
+    with Warehouse(location, tables) as warehouse:
+        table = declared.by_name(name, warehouse.tables)
+        try:
+            suspects = _orphans(warehouse.load(table), age)
+        except FileNotFoundError:  # a batch has expired a snapshot meanwhile
+            suspects = None
+    if suspects == set():
+        return 0, 0
+    with lock_of(location, wait_seconds), Warehouse(location, tables) as warehouse:
+        found = warehouse.load(table)
+        orphans = _orphans(found, age)
+        if suspects is not None:
+            orphans &= suspects
+        size = sum(p.stat().st_size for p in orphans)
+        return delete_quietly(found.io, (f"file://{p}" for p in orphans)), size
+
+
+def _orphans(found: IcebergTable, age: timedelta) -> set[Path]:
+    """Files of an age that are under a table's folder and in none of its snapshots; none where it is not a folder."""
     root = local_path(found.location())
     if root is None or not root.is_dir():
-        return 0, 0
-    used = {local_path(location) for location in files_in_use(found)}
+        return set()
     now = time.time()
-    orphans = []
-    for path in (p for p in root.rglob("*") if p.is_file() and p not in used):
-        written = path.stat().st_mtime
-        if written <= now - age.total_seconds():
-            orphans.append(path)
-        elif written > now + SKEW_MS / 1e3:
+    written = {p: _written_at(p) for p in root.rglob("*") if p.is_file()}
+    used = {local_path(location) for location in files_in_use(found)}
+    for path in [p for p, at in written.items() if at > now + SKEW_MS / 1e3 and p not in used]:
+        with suppress(FileNotFoundError):
             os.utime(path)  # by a clock that ran ahead: it ages from now on
-    size = sum(p.stat().st_size for p in orphans)
-    return delete_quietly(found.io, (f"file://{p}" for p in orphans)), size
+    return {p for p, at in written.items() if at <= now - age.total_seconds()} - used
+
+
+def _written_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # a batch has deleted it meanwhile
+        return time.time()
 
 
 # --- verify --------------------------------------------------------------------------------------------------------

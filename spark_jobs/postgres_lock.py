@@ -21,6 +21,9 @@ from spark_jobs import warehouse
 KEY = int.from_bytes(hashlib.sha256(b"vqe warehouse").digest()[:8], "big", signed=True)
 """Advisory locks are numbers, one set a database; the catalog's database is the warehouse's own."""
 
+TURN_KEY = int.from_bytes(hashlib.sha256(b"vqe warehouse turn").digest()[:8], "big", signed=True)
+"""The lock that who waits holds meanwhile, and everybody takes first: see `lock`."""
+
 _POLL_SECONDS = 0.2
 _KEEPALIVE = "-c tcp_keepalives_idle=20 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
 
@@ -46,12 +49,14 @@ def postgres_lock(catalog_uri: str, wait_seconds: float) -> Iterator[None]:
         raise StorageError(f"the catalog's database does not answer: {reason}") from e
     with connection:
         deadline = time.monotonic() + wait_seconds
-        while not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": KEY}).scalar():
-            if time.monotonic() > deadline:
-                raise StorageError(
-                    f"the warehouse is in use by {_holder(connection)}; gave up after {wait_seconds:g} s"
-                )
-            time.sleep(_POLL_SECONDS)
+        for key in (TURN_KEY, KEY):
+            while not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar():
+                if time.monotonic() > deadline:
+                    raise StorageError(
+                        f"the warehouse is in use by {_holder(connection)}; gave up after {wait_seconds:g} s"
+                    )
+                time.sleep(_POLL_SECONDS)
+        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": TURN_KEY})
 
         def still_held() -> None:
             try:

@@ -233,10 +233,10 @@ class SparkBatch(batch._Batch):
         n_files = -(-size // FILE_BYTES)
         sort = [F.col(name) for name in table.sort]
         new = new.coalesce(1) if n_files == 1 else new.repartitionByRange(n_files, *sort)
-        day = [] if table.partition is None else [F.to_date(table.partition)]
+        month = [] if table.partition is None else [F.trunc(table.partition, "month")]
         commits.before_commit()
         (
-            new.sortWithinPartitions(*day, *sort)
+            new.sortWithinPartitions(*month, *sort)
             .writeTo(f"{CATALOG_NAME}.{table.identifier}")
             .option("use-table-distribution-and-ordering", "false")
             .option("check-nullability", "false")

@@ -93,7 +93,7 @@ class Table:
     key: tuple[str, ...]
     columns: tuple[Column, ...]
     sources: tuple[Source, ...]
-    partition: str | None  # a timestamp column, by day
+    partition: str | None  # a timestamp column, by month
     partition_reason: str
     sort: tuple[str, ...]
     same: tuple[str, ...] | None = None
@@ -139,10 +139,11 @@ def _key(name: str, type_: str = "string", value: Expression | None = None) -> C
 
 
 RECORDED_AT = Column("recorded_at", "timestamptz", required=True)
-_BY_DAY = (
-    "By day of recorded_at: a batch adds what is new, so it touches one or two days; a question about a period, "
-    "compaction and retention read only their days. A look-up by run is pruned by the minimum and maximum of run_id "
-    "in each file, which are narrow because run_id is ordered by time."
+_BY_MONTH = (
+    "By month of recorded_at: a batch adds what is new, so it touches one or two months, and small files of a month are "
+    "merged with each other; a partition a day would leave 365 small files a year, which every commit has to list. Within "
+    "a month a question about a period, or look-up by run, is pruned by the minimum and maximum of recorded_at and run_id "
+    "in each file, which are narrow because both are ordered by time."
 )
 _RUN_IDS = (Column("spec_id", "string"), Column("molecule_id", "string"), Column("hamiltonian_id", "string"))
 
@@ -254,7 +255,7 @@ VQE_RESULTS = Table(
     ),
     sources=(Source("vqe_result"),),
     partition="recorded_at",
-    partition_reason=_BY_DAY,
+    partition_reason=_BY_MONTH,
     sort=("run_id",),
 )
 
@@ -277,7 +278,7 @@ VQE_ITERATIONS = Table(
     ),
     sources=(Source("vqe_iteration"),),
     partition="recorded_at",
-    partition_reason=_BY_DAY,
+    partition_reason=_BY_MONTH,
     sort=("run_id", "iteration"),
 )
 
@@ -296,7 +297,7 @@ VQE_PARAMETERS = Table(
     ),
     sources=(Source("vqe_result", explode="parameters"),),
     partition="recorded_at",
-    partition_reason=_BY_DAY,
+    partition_reason=_BY_MONTH,
     sort=("run_id", "parameter_index"),
 )
 
@@ -339,7 +340,7 @@ TIMING_METRICS = Table(
     ),
     sources=(Source("vqe_result", explode="timings"),),
     partition="recorded_at",
-    partition_reason=_BY_DAY,
+    partition_reason=_BY_MONTH,
     sort=("run_id", "stage"),
 )
 
@@ -363,7 +364,7 @@ ACCURACY_METRICS = Table(
     ),
     sources=(Source("vqe_result", explode="references"),),
     partition="recorded_at",
-    partition_reason=_BY_DAY,
+    partition_reason=_BY_MONTH,
     sort=("run_id", "reference"),
 )
 
@@ -392,7 +393,7 @@ SYSTEM_METRICS = Table(
     ),
     sources=(Source("vqe_system_metrics"),),
     partition="recorded_at",
-    partition_reason=_BY_DAY,
+    partition_reason=_BY_MONTH,
     sort=("run_id", "sample_index"),
 )
 
@@ -536,20 +537,20 @@ def iceberg_type(name: str, ids: Iterator[int]) -> "IcebergType":
 
 
 def iceberg_partition(table: Table) -> "PartitionSpec":
-    """The partition: the day of a timestamp, or none."""
+    """The partition: the month of a timestamp, or none."""
     from pyiceberg.partitioning import (
         PARTITION_FIELD_ID_START,
         UNPARTITIONED_PARTITION_SPEC,
         PartitionField,
         PartitionSpec,
     )
-    from pyiceberg.transforms import DayTransform
+    from pyiceberg.transforms import MonthTransform
 
     if table.partition is None:
         return UNPARTITIONED_PARTITION_SPEC
     source_id = iceberg_schema(table).find_field(table.partition).field_id
-    day = PartitionField(source_id, PARTITION_FIELD_ID_START, DayTransform(), f"{table.partition}_day")
-    return PartitionSpec(day)
+    month = PartitionField(source_id, PARTITION_FIELD_ID_START, MonthTransform(), f"{table.partition}_month")
+    return PartitionSpec(month)
 
 
 def iceberg_sort(table: Table) -> "SortOrder":

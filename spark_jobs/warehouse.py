@@ -8,10 +8,10 @@ and small files are merged where a batch adds to them.
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import SnapshotRef, SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
+from pyiceberg.transforms import MonthTransform
 
 from simulator.errors import InputError, StorageError
 from spark_jobs import tables as declared
@@ -48,6 +49,7 @@ SKEW_MS = 30_000
 """Milliseconds by which two machines' clocks may differ: Iceberg allows a minute."""
 KEPT_AT_MOST = timedelta(days=30)
 """No maintenance keeps a snapshot for its readers longer."""
+EPOCH = date(1970, 1, 1)
 SMALL_FILE_BYTES = 8 << 20
 SMALL_FILES_BEFORE_MERGE = 24
 MERGE_AT_MOST_BYTES = 64 << 20
@@ -197,6 +199,7 @@ class Warehouse:
                 self._create(table)
             else:
                 self._evolve(table, found)
+                self._partition_anew(table, found)
                 self._put_times_in_order(table, found)
 
     def _create(self, table: Table) -> None:
@@ -234,6 +237,23 @@ class Warehouse:
                     )
                 update.add_column(column.name, declared.iceberg_type(column.type, count(1)), doc=table.doc_of(column))
         on_commit(f"evolve {table.name}")
+
+    def _partition_anew(self, table: Table, found: IcebergTable) -> None:
+        """Has new files partitioned as declared, in a table that an earlier release made by day. Files that are there
+        stay as they are, until they are merged with others of their month."""
+        declared_fields = declared.iceberg_partition(table).fields
+        if [f.name for f in found.spec().fields] == [f.name for f in declared_fields]:
+            return
+        before_commit()
+        with found.update_spec() as update:
+            for field in found.spec().fields:
+                update.remove_field(field.name)
+            for field in declared_fields:
+                assert table.partition is not None
+                update.add_field(table.partition, field.transform, field.name)
+        with _Transaction(found) as transaction:
+            transaction.set_properties({"vqe.partition-reason": table.partition_reason})
+        on_commit(f"partition {table.name}")
 
     def _put_times_in_order(self, table: Table, found: IcebergTable) -> None:
         """After the clock has stepped back: Spark refuses a table whose commits are not in the order of their times,
@@ -377,22 +397,28 @@ class Warehouse:
     # --- small files ---
 
     def small_files(
-        self, table: Table, where: BooleanExpression = EVERYTHING, at_least: int | None = None
+        self, table: Table, growing: Collection[int] = (), at_least: int | None = None
     ) -> list[FileScanTask]:
-        """Small files of the partition that has most of them, smallest first, no more than a merge takes; none where
-        it has fewer than `at_least` (None: than a batch waits for)."""
-        at_least = SMALL_FILES_BEFORE_MERGE if at_least is None else at_least
+        """Small files of the month that has most of them, smallest first, no more than a merge takes.
+
+        Args:
+            growing: months that a batch adds to, counted from January 1970. There, and where a table has no months, a
+                merge waits for so many files that each row is rewritten seldom; a past month's few are merged at once.
+            at_least: how many files a month must have instead.
+        """
         found = self.load(table)
         snapshot = found.current_snapshot()
-        if snapshot is None or int(_summary(snapshot).get("total-data-files", "0")) < at_least:
+        if snapshot is None or int(_summary(snapshot).get("total-data-files", "0")) < 2:
             return []
-        partitions: dict[Any, list[FileScanTask]] = {}
-        for task in found.scan(row_filter=where).plan_files():
+        months: dict[int | None, list[FileScanTask]] = {}
+        for task in found.scan().plan_files():
             if task.file.file_size_in_bytes < SMALL_FILE_BYTES:
-                partitions.setdefault(task.file.partition, []).append(task)
-        most = max(partitions.values(), key=len, default=[])
-        if len(most) < at_least:
-            return []
+                months.setdefault(_month_of_file(found, task.file), []).append(task)
+        for month in list(months):
+            waits = month is None or month in growing
+            if len(months[month]) < (at_least or (SMALL_FILES_BEFORE_MERGE if waits else 2)):
+                del months[month]
+        most = max(months.values(), key=len, default=[])
         taken: list[FileScanTask] = []
         budget = MERGE_AT_MOST_BYTES
         for task in sorted(most, key=lambda t: t.file.file_size_in_bytes):
@@ -589,6 +615,21 @@ def files_of_expired(io: FileIO, snapshots: Sequence[Snapshot], expired: set[int
                 files -= {e.data_file.file_path for e in manifest.fetch_manifest_entry(io)}
         garbage |= files
     return garbage
+
+
+def month_of(day: date) -> int:
+    """The month of a date or time, UTC, counted from January 1970, as Iceberg partitions by it."""
+    return (day.year - EPOCH.year) * 12 + day.month - 1
+
+
+def _month_of_file(found: IcebergTable, file: DataFile) -> int | None:
+    """The month of a data file's partition; None where it is of none. Files of an earlier release are of a day."""
+    fields = found.specs()[file.spec_id].fields
+    if not fields or (value := file.partition[0]) is None:
+        return None
+    if isinstance(fields[0].transform, MonthTransform):
+        return int(value)
+    return month_of(EPOCH + timedelta(days=int(value)))
 
 
 def delete_quietly(io: FileIO, paths: Iterable[str]) -> int:

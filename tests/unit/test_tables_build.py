@@ -584,7 +584,7 @@ def test_plain_pyiceberg_duckdb_and_polars_read_the_tables(data_dir: Path, monke
         assert found == [(3, 2.0)]
         assert table.schema().find_field("energy").doc == "Total energy in hartree."
         assert [f.field_id for f in table.schema().fields] == list(range(1, len(table.schema().fields) + 1))
-        assert [f.name for f in table.spec().fields] == ["recorded_at_day"]
+        assert [f.name for f in table.spec().fields] == ["recorded_at_month"]
         assert table.schema().find_field("run_id").required
     finally:
         catalog.close()

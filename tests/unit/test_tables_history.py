@@ -1,6 +1,9 @@
 """A batch costs the same after a million objects as after ten: it does not read the ledger to find what is new."""
 
+import fcntl
 import random
+import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -8,12 +11,18 @@ from pathlib import Path
 import boto3
 import pytest
 from moto import mock_aws
+from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField, PartitionSpec
+from pyiceberg.transforms import DayTransform
 from raw_events import BEGIN, Run, run_id, write_runs
 
 from spark_jobs import batch, ledger, maintenance
+from spark_jobs import tables as declared
+from spark_jobs import warehouse as warehouse_module
 from spark_jobs.raw import LocalStore, Names, RawStore, S3Store
-from spark_jobs.tables import LEDGER, by_name
+from spark_jobs.tables import LEDGER, TABLES, by_name
 from spark_jobs.warehouse import Warehouse
+
+FEW = tuple(t for t in TABLES if t.name in ("vqe_results", "quality_issues", LEDGER))
 
 
 @pytest.fixture
@@ -66,9 +75,10 @@ def objects_of(data_dir: Path) -> list[Path]:
     return sorted((data_dir / "raw").rglob("*.avro"))
 
 
-def count(data_dir: Path, table: str = "vqe_results") -> int:
-    with Warehouse.read(data_dir) as warehouse:
-        return warehouse.scan(by_name(table), by_name(table).key).num_rows
+def count(data_dir: Path) -> int:
+    """Runs that the tables hold."""
+    with Warehouse.read(data_dir, FEW) as warehouse:
+        return warehouse.scan(by_name("vqe_results"), ("run_id",)).num_rows
 
 
 def test_a_batch_finds_what_is_new_without_the_ledgers_rows(
@@ -187,8 +197,110 @@ def test_verify_and_reconcile_compare_every_object(tmp_path: Path, monkeypatch) 
         client.put_object(Bucket="bucket", Key=early, Body=(staging / early).read_bytes())
         assert batch.build(tmp_path, store=store).batch_id is None
         issues = maintenance.verify(tmp_path, store=store)
-        assert [i.key for i in issues if i.check_name == "object_not_in_ledger"] == [{"source_path": early}]
+        assert [i.row_key for i in issues if i.check_name == "object_not_in_ledger"] == [{"source_path": early}]
         assert batch.reconcile(tmp_path, store=store).rows["vqe_results"] == 1
+
+
+# --- days and months ------------------------------------------------------------------------------------------------
+
+
+def data_files(data_dir: Path, table: str) -> list[tuple[str, str]]:
+    """Partition folder and name of each data file of the newest batch."""
+    with Warehouse.read(data_dir, FEW) as warehouse:
+        tasks = warehouse.load(by_name(table)).scan().plan_files()
+        return sorted(tuple(task.file.file_path.rsplit("/", 2)[-2:]) for task in tasks)
+
+
+def build_days(data_dir: Path, days: range, monkeypatch: pytest.MonkeyPatch, before_merge: int) -> None:
+    monkeypatch.setattr(warehouse_module, "SMALL_FILES_BEFORE_MERGE", before_merge)
+    for day in days:
+        write_runs(data_dir, [Run(day, at=BEGIN + timedelta(days=day))], number=day, streams=("vqe_result",))
+        batch.build(data_dir, tables=FEW)
+
+
+def test_files_grow_with_months_and_not_with_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch every week of four months: files of a month are merged as it goes, its last ones when it is over."""
+    build_days(tmp_path, range(0, 100, 7), monkeypatch, before_merge=4)
+    months = [folder for folder, _ in data_files(tmp_path, "vqe_results")]
+    assert months[0] == "recorded_at_month=2026-01"
+    assert len(set(months)) == 4
+    assert len([m for m in months if m != "recorded_at_month=2026-04"]) == 3  # one for each month that is over
+    assert count(tmp_path) == 15
+
+
+def test_a_table_by_day_of_an_earlier_release_is_partitioned_by_month_from_the_next_batch_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files are merged bit by bit, months first that are over; a tag keeps its rows."""
+    by_month = declared.iceberg_partition
+    monkeypatch.setattr(declared, "iceberg_partition", by_day)
+    build_days(tmp_path, range(6), monkeypatch, before_merge=100)
+    assert {folder for folder, _ in data_files(tmp_path, "vqe_results")} == {
+        f"recorded_at_day=2026-01-{10 + day}" for day in range(6)
+    }
+    monkeypatch.setattr(declared, "iceberg_partition", by_month)
+    build_days(tmp_path, range(30, 32), monkeypatch, before_merge=100)
+    folders = [folder for folder, _ in data_files(tmp_path, "vqe_results")]
+    assert folders == ["recorded_at_month=2026-01", *["recorded_at_month=2026-02"] * 2]
+    assert count(tmp_path) == 8
+    with Warehouse.read(tmp_path, FEW) as warehouse:
+        tags = warehouse.published()
+        for rows, tag in enumerate(tags, start=1):
+            assert warehouse.scan(by_name("vqe_results"), ("run_id",), tag=tag).num_rows == rows
+    assert maintenance.maintain(tmp_path, tables=FEW).merged_files["vqe_results"] == 2
+
+
+def by_day(table) -> PartitionSpec:
+    if table.partition is None:
+        return UNPARTITIONED_PARTITION_SPEC
+    source_id = declared.iceberg_schema(table).find_field(table.partition).field_id
+    return PartitionSpec(PartitionField(source_id, 1000, DayTransform(), f"{table.partition}_day"))
+
+
+# --- maintenance beside runs ----------------------------------------------------------------------------------------
+
+
+def test_a_run_that_waits_comes_between_two_steps_of_maintenance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "STEP_SECONDS", 0.0)
+    build_days(tmp_path, range(0, 93, 31), monkeypatch, before_merge=100)
+    for day in range(1, 93, 31):  # a second file in each of three months, written as no batch would leave them
+        write_runs(tmp_path, [Run(day, at=BEGIN + timedelta(days=day))], number=day, streams=("vqe_result",))
+    monkeypatch.setattr(batch._Batch, "_table_to_merge", lambda self: None)
+    batch.build(tmp_path, tables=FEW)
+    write_runs(tmp_path, [Run(99, at=BEGIN + timedelta(days=99))], number=99, streams=("vqe_result",))
+
+    commits: list[str] = []
+    run = threading.Thread(target=lambda: batch.build(tmp_path, tables=FEW))
+
+    def note(what: str) -> None:
+        commits.append(("run" if threading.current_thread() is run else "maintenance") + ": " + what)
+        if run.ident is None:
+            run.start()
+            while not waits_for_its_turn(tmp_path):
+                time.sleep(0.01)
+
+    monkeypatch.setattr(warehouse_module, "on_commit", note)
+    done = maintenance.maintain(tmp_path, tables=FEW)
+    run.join()
+    assert done.merged_files["vqe_results"] >= 6
+    steps = [what for what in commits if what == "maintenance: append vqe_results"]
+    assert len(steps) >= 3
+    first_step = ["maintenance: append vqe_results", "maintenance: tag vqe_results"]
+    assert commits[:2] == first_step
+    assert commits[2].startswith("run: ")
+    assert [c for c in commits[2:] if c.startswith("run: ")] == commits[2 : commits.index(f"run: tag {LEDGER}") + 1]
+    assert count(tmp_path) == 7
+
+
+def waits_for_its_turn(data_dir: Path) -> bool:
+    with (data_dir / "warehouse" / ".lock.next").open("a") as turn:
+        try:
+            fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
 
 
 def test_checksums_of_names_add_up_in_any_order_and_tell_any_two_sets_apart() -> None:
