@@ -7,6 +7,7 @@ is older than `keep`.
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +20,9 @@ from spark_jobs.warehouse import CATALOG_NAME, TAG_PREFIX, Location, Warehouse, 
 
 ORPHAN_AGE = timedelta(hours=72)
 """So long a reader may go on with what it opened, and a batch elsewhere with what it has not committed yet."""
+
+STEP_BYTES = 256 << 20
+"""So much is compacted before the lock is given back: seconds on two cores."""
 
 
 @dataclass
@@ -42,11 +46,12 @@ def maintain(
     orphan_age: timedelta = ORPHAN_AGE,
     target_bytes: int = 256 << 20,
     min_files: int = 5,
+    step_bytes: int = STEP_BYTES,
     wait_seconds: float = WAIT_SECONDS,
 ) -> Upkeep:
     """Compacts, merges manifests, expires snapshots but those of tags younger than `keep`, deletes orphan files.
 
-    The lock is held table by table: an ingest waits for one of them at most. Readers are not disturbed: what they may
+    The lock is given back after each step, of about `step_bytes`, and an ingest that waits for it comes first. Readers are not disturbed: what they may
     have open stays for `orphan_age`, and the first batch or maintenance after that deletes it.
 
     Raises:
@@ -56,39 +61,65 @@ def maintain(
     location = Location.of(data_dir)
     done = Upkeep()
     for name in [t.name for t in tables]:
-        with lock_of(location, wait_seconds), Warehouse(location, tables) as warehouse:
-            warehouse.prepare()
-            newest = warehouse.newest_batch()
-            warehouse.repair(newest)
-            table = next(t for t in warehouse.tables if t.name == name)
-            tag = None if newest is None else TAG_PREFIX + newest
-            if tag is not None and not warehouse.is_as_tagged(table, tag):
-                tag = None  # a batch that died has rows here: its tag comes with the next batch
-            _compact(spark, warehouse, table, target_bytes, min_files, done)
-            _expire(warehouse, table, tag, keep, orphan_age, done)
+        more = True
+        while more:
+            with lock_of(location, wait_seconds), Warehouse(location, tables) as warehouse:
+                warehouse.prepare()
+                newest = warehouse.newest_batch()
+                warehouse.repair(newest)
+                table = next(t for t in warehouse.tables if t.name == name)
+                tag = None if newest is None else TAG_PREFIX + newest
+                if tag is not None and not warehouse.is_as_tagged(table, tag):
+                    tag = None  # a batch that died has rows here: its tag comes with the next batch
+                more = _compact(spark, warehouse, table, (target_bytes, min_files, step_bytes), done)
+                if not more:
+                    _rewrite_manifests(spark, table, done)
+                warehouse.load(table).refresh()
+                _expire(warehouse, table, tag, keep, orphan_age, done)
+        # A file that is younger than a day may be one of a batch that has not committed yet.
+        with lock_of(location, wait_seconds) if orphan_age < timedelta(days=1) else nullcontext():
             done.orphan_files += _delete_orphans(spark, table, orphan_age)
     done.seconds = time.perf_counter() - started
     return done
 
 
-def _compact(spark: Any, warehouse: Warehouse, table: Table, target_bytes: int, min_files: int, done: Upkeep) -> None:
+def _compact(spark: Any, warehouse: Warehouse, table: Table, limits: tuple[int, int, int], done: Upkeep) -> bool:
+    """A step: compacts some files of a table.
+
+    Args:
+        limits: bytes of a compacted file, how many files are worth it, and bytes of a step.
+
+    Returns:
+        Whether there may be more to compact.
+    """
+    target_bytes, min_files, step_bytes = limits
+    sizes = [task.file.file_size_in_bytes for task in warehouse.load(table).scan().plan_files()]
+    small = [size for size in sizes if size < 0.75 * target_bytes]  # as Iceberg has it
+    at_once = max(min_files, step_bytes * len(small) // sum(small)) if small else min_files
     commits.before_commit()
-    options = f"map('target-file-size-bytes', '{target_bytes}', 'min-input-files', '{min_files}')"
+    options = (
+        f"map('target-file-size-bytes', '{target_bytes}', 'min-input-files', '{min_files}', "
+        f"'max-files-to-rewrite', '{at_once}')"
+    )
     order = ", ".join(f"{name} ASC NULLS FIRST" for name in table.sort)
     row = spark.sql(
         f"CALL {CATALOG_NAME}.system.rewrite_data_files(table => '{CATALOG_NAME}.{table.identifier}', strategy => 'sort', "
         f"sort_order => '{order}', options => {options})"
     ).collect()[0]
-    if row["rewritten_data_files_count"]:
-        done.compacted_files[table.name] = row["rewritten_data_files_count"]
+    compacted, written = int(row["rewritten_data_files_count"]), int(row["added_data_files_count"])
+    if compacted:
+        done.compacted_files[table.name] = done.compacted_files.get(table.name, 0) + compacted
     commits.on_commit(f"compact {table.name}")
+    return compacted >= at_once and written < compacted
+
+
+def _rewrite_manifests(spark: Any, table: Table, done: Upkeep) -> None:
     row = spark.sql(
         f"CALL {CATALOG_NAME}.system.rewrite_manifests(table => '{CATALOG_NAME}.{table.identifier}')"
     ).collect()[0]
     if row["rewritten_manifests_count"]:
         done.rewritten_manifests[table.name] = row["rewritten_manifests_count"]
     commits.on_commit(f"manifests {table.name}")
-    warehouse.load(table).refresh()
 
 
 def _expire(
@@ -99,7 +130,7 @@ def _expire(
     dropped = [t for t in tags_of(warehouse.load(table)) if t not in wanted]
     done.dropped_tags = max(done.dropped_tags, len(dropped))
     if expired := warehouse.retag(table, moved, dropped, readers):
-        done.expired_snapshots[table.name] = expired
+        done.expired_snapshots[table.name] = done.expired_snapshots.get(table.name, 0) + expired
 
 
 def outdated_tags(warehouse: Warehouse, keep: timedelta) -> list[str]:
@@ -127,7 +158,7 @@ def outdated_tags(warehouse: Warehouse, keep: timedelta) -> list[str]:
 
 def _delete_orphans(spark: Any, table: Table, age: timedelta) -> int:
     """Deletes files under the table's folder that no snapshot or metadata names. Iceberg's procedure refuses ages
-    under a day; its action, which is called here, trusts the caller: nobody writes, we hold the lock."""
+    under a day; its action, which is called here, trusts the caller, who holds the lock then: nobody writes."""
     jvm = spark._jvm
     java_table = jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable(
         spark._jsparkSession, f"{CATALOG_NAME}.{table.identifier}"

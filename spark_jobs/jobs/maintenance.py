@@ -1,6 +1,6 @@
 """`spark-submit maintenance.py`: compaction, manifests, snapshot expiry and orphan files; no row changes.
 
-Holds the warehouse lock table by table, so that an ingest waits for one table at most. Prints one JSON line.
+Gives the warehouse lock back after each step of seconds, to an ingest that waits for it. Prints one JSON line.
 """
 
 import argparse

@@ -311,7 +311,7 @@ def test_maintenance_beside_ingest_loses_no_row_and_keeps_tags(
             break
     answers: list[Any] = []
     upkeep = threading.Thread(
-        target=lambda: answers.append(driver.run(place, "maintain", min_files=2, orphan_seconds=0))
+        target=lambda: answers.append(driver.run(place, "maintain", min_files=2, step_bytes=1, orphan_seconds=0))
     )
     upkeep.start()
     tags.append("batch_" + json.loads(ingest.communicate(timeout=300)[0].splitlines()[-1])["answer"]["batch_id"])
@@ -321,6 +321,9 @@ def test_maintenance_beside_ingest_loses_no_row_and_keeps_tags(
     upkeep.join()
     (done,) = answers
     assert done["compacted_files"]["vqe_iterations"] >= 4
+    assert (
+        done["commits"].count("compact vqe_iterations") >= 3
+    )  # in steps of two files, each with its own hold of the lock
     assert done["orphan_files"] >= 1
     with embedded(monkeypatch):
         batch.build(tmp_path, now=NOW)
