@@ -90,6 +90,9 @@ class Ledger:
             return False
         if raw.path == names.last and raw.etag is not None:
             return raw.etag in names.last_etags
+        return self._has_row_of(raw, store)
+
+    def _has_row_of(self, raw: RawObject, store: RawStore) -> bool:
         etags = self.known.get(raw.path)
         if etags is None:
             return False
@@ -103,8 +106,9 @@ class Ledger:
         return content_etag(store.read(raw.path)) in etags
 
     def missing(self, store: RawStore) -> list[RawObject]:
-        """Objects whose path the ledger does not hold, wherever they are listed."""
-        return _ordered(raw for raw in store.objects() if raw.path not in self.known)
+        """Objects that the ledger does not hold, or holds with another content as far as the listing tells, wherever
+        they are listed."""
+        return _ordered(raw for raw in store.objects() if not self._has_row_of(raw, store))
 
     def changed(self, store: RawStore) -> list[RawObject]:
         """Objects whose path and content the ledger does not hold as loaded."""

@@ -20,8 +20,9 @@ from raw_events import Run, container, object_path, put, write_runs
 from simulator import schemas
 from simulator.errors import InputError, StorageError
 from spark_jobs import batch, maintenance, quality, warehouse
+from spark_jobs.ledger import Ledger
 from spark_jobs.lock import warehouse_lock
-from spark_jobs.raw import S3Store
+from spark_jobs.raw import Names, S3Store
 from spark_jobs.tables import (
     DATA_TABLES,
     LEDGER,
@@ -654,8 +655,15 @@ class _Bucket:
 def test_the_last_known_object_of_a_partition_is_listed_and_no_other_that_is_known() -> None:
     names = [object_path("vqe_result_v1", n) for n in range(5)]
     bucket = _Bucket({n: f"etag{i}" for i, n in enumerate(names)})
-    known = {n: {f"etag{i}": "loaded"} for i, n in enumerate(names[:4])}
-    ledger_ = batch.Ledger(known, {}, None, None)
+    noted = replace(Names.of(names[:4]), last_etags=frozenset({"etag3"}))
+
+    class Noted(Ledger):
+        names = {("vqe_result_v1", "local"): noted}  # type: ignore[assignment]
+
+        def __init__(self) -> None:
+            pass
+
+    ledger_ = Noted()
     assert [o.path for o in ledger_.unknown(S3Store("b", bucket))] == names[4:]
     assert bucket.listed == 2
     bucket.etags[names[3]] = "another"
