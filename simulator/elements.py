@@ -18,10 +18,11 @@ ATOMIC_NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS, start=
 _NOBLE_GASES = ((86, 43), (54, 27), (36, 18), (18, 9), (10, 5), (2, 1))  # electrons, doubly occupied orbitals
 
 
-def core_orbitals(symbol: str) -> int:
-    """Number of doubly occupied orbitals in the noble-gas core of an atom (He: 0, Li: 1, Na: 5).
+def core_orbitals(symbol: str, ecp_electrons: int = 0) -> int:
+    """Number of doubly occupied orbitals in the noble-gas core of an atom (He: 0, Li: 1, Na: 5), less those that an ECP replaces.
 
     The (n-1)d and (n-2)f shells count as valence, as they do in the frozen cores of most programs.
     """
     number = ATOMIC_NUMBERS[symbol]
-    return next((orbitals for electrons, orbitals in _NOBLE_GASES if number > electrons), 0)
+    core = next((orbitals for electrons, orbitals in _NOBLE_GASES if number > electrons), 0)
+    return max(0, core - ecp_electrons // 2)

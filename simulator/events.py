@@ -158,6 +158,11 @@ class Result:
     two_qubit_gates: int | None = None
     energy_offset: float | None = None
     nuclear_repulsion: float | None = None
+    ecp: str | None = None
+    ecp_electrons: int | None = None
+    orbitals: list[str] | None = None
+    natural_orbitals: int | None = None
+    orbital_numbers: list[int] = field(default_factory=list)
     iterations: int = 0
     evaluations: int = 0
     gradient_evaluations: int = 0
@@ -219,7 +224,9 @@ def spec_record(spec: RunSpec) -> dict[str, Any]:
     """The `Spec` record of `vqe_run` and `vqe_result`; option values are JSON, as their types differ."""
     import json
 
-    return {**spec.to_dict(), "optimizer_options": {k: json.dumps(v) for k, v in spec.optimizer_options}}
+    values = {**spec.to_dict(), "optimizer_options": {k: json.dumps(v) for k, v in spec.optimizer_options}}
+    # The record is as the first release made it: a later field of specifications is a field of the result.
+    return {name: value for name, value in values.items() if name not in ("orbitals", "natural_orbitals")}
 
 
 def hamiltonian_events(

@@ -1,33 +1,29 @@
 """From a molecule to the electronic Hamiltonian of its active space: RHF or ROHF orbitals and their integrals, by PySCF."""
 
-import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simulator.elements import core_orbitals
-from simulator.errors import InputError, RunFailed
+from simulator.active_space import ActiveOrbitals, checked_space, choose_orbitals, cut_sets
+from simulator.basis_sets import load_basis
 from simulator.memory import check_memory, check_run, n_determinants
 from simulator.molecules import Molecule
+from simulator.orbitals import canonical_orbitals
+from simulator.point_group import with_point_group
+from simulator.scf import ScfSolution, mean_field, solve_scf
+from simulator.scf import without_checkpoint as without_checkpoint
 from simulator.stages import Stages
 
 if TYPE_CHECKING:
     from simulator.spec import RunSpec
 
-SCF_ENERGY_TOLERANCE = 1e-12
-"""Hartree. Far tighter than an energy needs: orbitals, and with them the Hamiltonian's coefficients and its id, must
-come out equal to 1e-10 whoever runs the SCF."""
-
-SCF_GRADIENT_TOLERANCE = 1e-8
-"""Orbital gradient, hartree."""
-
 SINGLE_THREADED = 200_000
 """Vectors shorter than this are worked on by one thread."""
 
-DEGENERACY = 1e-6
-"""Orbitals closer than this, in hartree, are degenerate: which mixture of them the SCF found is chance."""
+LARGEST_OVERLAP = 1_000
+"""Functions up to which their linear dependence is looked at before the SCF: beyond, its diagonalization takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +53,8 @@ class Problem:
     n_core: int  # doubly occupied orbitals that are frozen
     n_molecular_orbitals: int
     scf_retried: bool  # the first SCF did not converge
+    notes: tuple[str, ...] = ()  # what a result should say about the orbitals
+    orbital_names: tuple[str, ...] = ()  # e.g. 2a1, of the active orbitals; empty without symmetry
 
     def __post_init__(self) -> None:
         n_pairs = self.norb * (self.norb + 1) // 2
@@ -92,179 +90,120 @@ class Problem:
 def build_problem(spec: "RunSpec", stages: Stages) -> Problem:
     """Orbitals by RHF (ROHF for open shells), integrals over the active space.
 
-    An SCF that does not converge is run again without point-group symmetry and with second-order steps.
-
     Raises:
         InputError: a basis that PySCF does not have for an element, or an active space that does not fit the molecule.
-        RunFailed: neither SCF converged.
+        RunFailed: no SCF came near a stationary point.
     """
-    molecule = spec.molecule
     with stages("scf"):
-        mol = _mole(molecule, spec.basis)
-        n_core, norb = _active_space(spec, mol.nao)
-        nelec = (molecule.n_alpha - n_core, molecule.n_beta - n_core)
-        check_run(spec, norb, nelec)
-        nao = mol.nao
-        n_pairs = nao * (nao + 1) // 2
-        check_memory(
-            f"integrals of {nao} orbitals ({molecule.formula}, {spec.basis})", 8 * n_pairs**2, "use a smaller basis"
-        )
-        with omp_threads(n_pairs**2):
-            mf, retried = _converged_scf(mol, molecule)
-        coefficients, orbsym = _canonical_orbitals(mf)
-    with stages("integrals"), omp_threads(n_pairs**2):
-        return _problem(spec, mf, coefficients, orbsym, n_core, norb, nelec, retried)
+        orbitals = solve_orbitals(spec, check=True)
+    with stages("integrals"), omp_threads(orbitals.n_pairs**2):
+        return _problem(spec, orbitals)
 
 
-def _mole(molecule: Molecule, basis: str) -> Any:
-    from pyscf import gto
-    from pyscf.lib.exceptions import BasisNotFoundError
+@dataclass(frozen=True)
+class Orbitals:
+    """The molecular orbitals of a specification and which of them are active."""
 
-    for element in dict.fromkeys(molecule.elements):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PySCF recommends packages for bases that it lacks
-            try:
-                found = bool(gto.basis.load(basis, element))
-            except (BasisNotFoundError, KeyError, ValueError, RuntimeError, AssertionError, IndexError, OSError):
-                found = False
-        if not found:
-            raise InputError(
-                f"unknown basis {basis!r} for {element} (use one that PySCF has, e.g. sto-3g, 6-31g, cc-pvdz)"
-            )
-    mol = gto.Mole()
-    mol.build(
-        dump_input=False, parse_arg=False, verbose=0, unit="Angstrom", basis=basis, charge=molecule.charge,
-        spin=molecule.multiplicity - 1, symmetry=True, atom=list(zip(molecule.elements, molecule.geometry, strict=True)),
-    )  # fmt: skip
-    return mol
+    solution: ScfSolution
+    coefficients: np.ndarray  # shape: (n_functions, n_orbitals)
+    orbsym: np.ndarray | None  # irrep of each orbital, combined by XOR, shape: (n_orbitals,)
+    active: ActiveOrbitals
+    notes: tuple[str, ...]
+
+    @property
+    def n_pairs(self) -> int:
+        """Pairs of basis functions."""
+        n = self.coefficients.shape[0]
+        return n * (n + 1) // 2
 
 
-def _active_space(spec: "RunSpec", n_orbitals: int) -> tuple[int, int]:
-    """Frozen doubly occupied orbitals, active orbitals."""
-    molecule = spec.molecule
-    core = sum(core_orbitals(e) for e in molecule.elements) if spec.freeze_core else 0
-    if spec.active_electrons is None or spec.active_orbitals is None:
-        n_core, norb = core, n_orbitals - core
-        if n_core > molecule.n_beta:
-            raise InputError(
-                f"freeze core: {molecule.formula} has {molecule.n_beta} doubly occupied orbitals, its core {core}"
-            )
-        what = f"{spec.basis} with the core frozen" if core else spec.basis
-    else:
-        frozen = molecule.n_electrons - spec.active_electrons
-        n_core, norb = frozen // 2, spec.active_orbitals
-        what = f"active space {spec.active_electrons}e,{spec.active_orbitals}o"
-        if frozen < 0 or frozen % 2:
-            raise InputError(
-                f"{what}: {molecule.formula} has {molecule.n_electrons} electrons, an even number must stay outside"
-            )
-        if n_core + norb > n_orbitals:
-            raise InputError(
-                f"{what} is larger than the molecule: {molecule.formula} in {spec.basis} has {n_orbitals} orbitals,"
-                f" {n_core} of them doubly occupied outside the active space"
-            )
-        if n_core < core:
-            raise InputError(
-                f"{what} reaches into the core: {core} core orbitals are frozen, {n_core} are outside the active space"
-            )
-    if molecule.n_alpha - n_core > norb or molecule.n_beta < n_core:
-        raise InputError(
-            f"{what}: {norb} orbital{'s' if norb > 1 else ''} cannot hold {molecule.n_alpha - n_core} alpha electrons"
-        )
-    if molecule.n_alpha == n_core:
-        raise InputError(f"{what}: no electron is left to correlate")
-    return n_core, norb
+def solve_orbitals(spec: "RunSpec", *, check: bool) -> Orbitals:
+    """The SCF's orbitals, with what it leaves to chance decided, and the active ones among them.
 
+    Args:
+        spec: the specification.
+        check: refuse what would not fit into memory before the SCF is begun.
 
-def _converged_scf(mol: Any, molecule: Molecule) -> tuple[Any, bool]:
-    """A converged RHF or ROHF and whether it took the second attempt."""
-    mf = _scf(mol)
-    mf.kernel()
-    if mf.converged:
-        return mf, False
-    first = float(mf.e_tot)
-    retry = _scf(mol.copy().build(dump_input=False, parse_arg=False, symmetry=False)).newton()
-    retry.verbose = 0
-    retry.kernel()
-    if not retry.converged or not np.isfinite(retry.e_tot):
-        raise RunFailed(
-            f"SCF of {molecule.formula} in {mol.basis} did not converge: {first:.6f} hartree after {mf.max_cycle} cycles,"
-            f" {float(retry.e_tot):.6f} without symmetry and with second-order steps"
-        )
-    return retry, True
-
-
-def _scf(mol: Any) -> Any:
-    from pyscf import scf
-
-    mf = scf.RHF(mol) if mol.spin == 0 else scf.ROHF(mol)
-    mf.conv_tol = SCF_ENERGY_TOLERANCE
-    mf.conv_tol_grad = SCF_GRADIENT_TOLERANCE
-    mf.max_cycle = 100
-    return without_checkpoint(mf)
-
-
-def without_checkpoint(mf: Any) -> Any:
-    """A mean field whose checkpoint file is closed and gone, instead of when the garbage collector finds it."""
-    mf.chkfile = None
-    if getattr(mf, "_chkfile", None) is not None:
-        mf._chkfile.close()
-        mf._chkfile = None
-    return mf
-
-
-def _canonical_orbitals(mf: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    """Orbitals and their irreps, with what the SCF leaves to chance decided: order and mixtures of degenerate ones, signs.
-
-    A degenerate set is ordered by irrep, those of one irrep become the eigenvectors of a position operator with unequal
-    weights on x, y and z; a sign makes the largest coefficient (the first among equals) positive.
+    Raises:
+        InputError: no such basis, the active space does not fit the molecule, or the run not the machine.
+        RunFailed: no SCF came near a stationary point.
     """
-    coefficients, orbsym = np.array(mf.mo_coeff), _irreps(mf)
-    energies, occupations = np.asarray(mf.mo_energy), np.asarray(mf.mo_occ)
-    x, y, z = mf.mol.intor_symmetric("int1e_r", comp=3)
-    position = x + np.sqrt(2) * y + np.sqrt(3) * z
-    labels = np.zeros(len(energies), np.int64) if orbsym is None else orbsym
-    apart = (np.diff(energies) > DEGENERACY) | (np.diff(occupations) != 0)
-    for chosen in np.split(np.arange(len(energies)), np.flatnonzero(apart) + 1):
-        order = chosen[np.argsort(labels[chosen], kind="stable")]
-        coefficients[:, chosen], labels[chosen] = coefficients[:, order], labels[order]
-        for label in np.unique(labels[chosen]):
-            same = chosen[labels[chosen] == label]
-            if len(same) > 1:
-                block = coefficients[:, same]
-                coefficients[:, same] = block @ np.linalg.eigh(block.T @ position @ block)[1]
-    for column in coefficients.T:
-        magnitude = np.abs(column)
-        if column[np.flatnonzero(magnitude > magnitude.max() - 1e-6)[0]] < 0:
-            column *= -1
-    return coefficients, None if orbsym is None else labels
+    molecule = spec.molecule
+    mol, notes = _mole(molecule, spec.basis)
+    n_functions = mol.nao
+    n_pairs = n_functions * (n_functions + 1) // 2
+    # As many orbitals as functions that are independent; the SCF decides, but what cannot fit is refused before it.
+    n_orbitals = _n_independent(mol)
+    if check:
+        space = checked_space(spec, n_orbitals)
+        if space is not None:
+            check_run(spec, space.norb, space.nelec)
+    check_memory(
+        f"integrals of {n_functions} orbitals ({molecule.formula}, {spec.basis})", 8 * n_pairs**2, "use a smaller basis"
+    )
+    with omp_threads(n_pairs**2):
+        solution = _converged_scf(mol, spec)
+        coefficients, orbsym = canonical_orbitals(solution.mf)
+        n_orbitals = coefficients.shape[1]
+        if n_orbitals < n_functions:
+            notes += (
+                f"basis {spec.basis} is nearly linearly dependent here: {n_orbitals} orbitals from {n_functions} functions",
+            )
+        active, coefficients, orbsym = choose_orbitals(spec, solution.mf, coefficients, orbsym)
+    if check:
+        check_run(spec, len(active.indices), active.nelec)
+    notes += (*solution.notes, *cut_sets(spec, active))
+    return Orbitals(solution, coefficients, orbsym, active, notes)
 
 
-def _irreps(mf: Any) -> np.ndarray | None:
-    """Irrep numbers that combine by XOR; PySCF's linear groups hold theirs in the last digit."""
-    orbsym = getattr(mf.mo_coeff, "orbsym", None)
-    return None if orbsym is None else np.asarray(orbsym, dtype=np.int64) % 10
+def _mole(molecule: Molecule, basis: str) -> tuple[Any, tuple[str, ...]]:
+    """PySCF's molecule with its point group, and a note where that could not be had as usual."""
+    from pyscf import gto
+
+    loaded = {element: load_basis(basis, element) for element in dict.fromkeys(molecule.elements)}
+
+    def build(symmetry: bool) -> Any:
+        mol = gto.Mole()
+        mol.build(
+            dump_input=False, parse_arg=False, verbose=0, unit="Angstrom", charge=molecule.charge,
+            basis={element: functions for element, (functions, _) in loaded.items()},
+            ecp={element: ecp for element, (_, ecp) in loaded.items() if ecp is not None},
+            spin=molecule.multiplicity - 1, symmetry=symmetry,
+            atom=list(zip(molecule.elements, molecule.geometry, strict=True)),
+        )  # fmt: skip
+        return mol
+
+    return with_point_group(build)
 
 
-def _problem(
-    spec: "RunSpec",
-    mf: Any,
-    coefficients: np.ndarray,
-    orbsym: np.ndarray | None,
-    n_core: int,
-    norb: int,
-    nelec: tuple[int, int],
-    retried: bool,
-) -> Problem:
+def _n_independent(mol: Any) -> int:
+    """Orbitals that the basis gives: its functions less those that others express, by PySCF's own threshold."""
+    from pyscf.scf import hf
+
+    if mol.nao > LARGEST_OVERLAP:
+        return int(mol.nao)
+    values = np.linalg.eigvalsh(mol.intor_symmetric("int1e_ovlp"))
+    return int(np.sum(values > hf.overlap_zero_eigenvalue_threshold))
+
+
+_scf = mean_field
+
+
+def _converged_scf(mol: Any, spec: "RunSpec") -> ScfSolution:
+    what = f"{spec.molecule.formula} in {spec.basis}"
+    return solve_scf(mol, what, follow=spec.spec_version > 1, scf=_scf)
+
+
+def _problem(spec: "RunSpec", orbitals: Orbitals) -> Problem:
     from pyscf import ao2mo
 
-    mol = mf.mol
-    active = slice(n_core, n_core + norb)
-    core, space = coefficients[:, :n_core], coefficients[:, active]
+    mf, active, coefficients, orbsym = orbitals.solution.mf, orbitals.active, orbitals.coefficients, orbitals.orbsym
+    mol, norb, nelec = mf.mol, len(active.indices), active.nelec
+    core, space = coefficients[:, list(active.core)], coefficients[:, list(active.indices)]
     hcore = mf.get_hcore()
     offset = float(mol.energy_nuc())
     ao_integrals = mf._eri if mf._eri is not None else mol
-    if n_core:
+    if active.core:
         density = 2 * core @ core.T
         mean_field = mf.get_veff(mol, density) if mol.spin == 0 else _closed_shell_potential(mf, density)
         offset += float(np.einsum("ij,ji->", density, hcore + 0.5 * mean_field))
@@ -276,9 +215,11 @@ def _problem(
         molecule=spec.molecule, basis=spec.basis, problem_id=spec.problem_id, norb=norb, nelec=nelec,
         h1=0.5 * (h1 + h1.T), eri=np.ascontiguousarray(eri), energy_offset=offset, hf_energy=float(mf.e_tot),
         mo_energy=0.5 * (mo_ea + mo_eb), mo_ea=mo_ea, mo_eb=mo_eb,
-        orbsym=None if orbsym is None else orbsym[active], group=str(mol.groupname) if orbsym is not None else "C1",
-        active_orbitals=tuple(range(n_core, n_core + norb)), n_core=n_core, n_molecular_orbitals=coefficients.shape[1],
-        scf_retried=retried,
+        orbsym=None if orbsym is None else orbsym[list(active.indices)],
+        group=str(mol.groupname) if orbsym is not None else "C1",
+        active_orbitals=active.indices, n_core=len(active.core), n_molecular_orbitals=coefficients.shape[1],
+        scf_retried=orbitals.solution.retried, notes=orbitals.notes,
+        orbital_names=tuple(active.names[i] for i in active.indices),
     )  # fmt: skip
 
 

@@ -279,7 +279,8 @@ def _result(
             "reference_name": reference_name, "reference_energy": reference, "error_mha": error_mha,
             "chemical_accuracy": accurate, "s_squared_expected": spin * (spin + 1), "n_active_electrons": sum(problem.nelec),
             "n_orbitals": problem.norb, "n_qubits": hamiltonian.n_qubits, "n_terms": len(hamiltonian.labels),
-            "energy_offset": hamiltonian.energy_offset,
+            "energy_offset": hamiltonian.energy_offset, "notes": list(problem.notes),
+            "orbital_numbers": [i + 1 for i in problem.active_orbitals],
             "references": [_reference_record(r, energy, problem.hf_energy) for r in prepared.references],
         }  # fmt: skip
     if solution is not None:
@@ -291,7 +292,7 @@ def _result(
             "physical_reason": solution.physical_reason, "n_parameters": len(solution.parameters),
             "circuit_depth": solution.circuit_depth, "two_qubit_gates": solution.two_qubit_gates,
             "evaluations": solution.evaluations, "gradient_evaluations": solution.gradient_evaluations,
-            "notes": [*solution.notes, *_without_yardstick(prepared)],
+            "notes": [*fields.get("notes", []), *solution.notes, *_without_yardstick(prepared)],
             "parameters": _parameter_records(solution.labels, solution.initial_parameters, solution.parameters),
         }  # fmt: skip
     elif last is not None:  # failed or interrupted in the middle: what ran is kept
@@ -306,7 +307,8 @@ def _result(
         run_id=run_id, recorded_at=now, spec_id=spec.spec_id, molecule_id=spec.molecule_id, problem_id=spec.problem_id,
         sweep_id=sweep_id, attempt=attempt, molecule_name=name, formula=spec.molecule.formula, spec=spec_record(spec),
         spec_json=spec.canonical_json(), status=status, error=error, energy=energy, started_at=started,
-        finished_at=now, total_seconds=seconds, nuclear_repulsion=spec.molecule.nuclear_repulsion,
+        finished_at=now, total_seconds=seconds, nuclear_repulsion=spec.nuclear_repulsion, ecp=spec.ecp, ecp_electrons=spec.ecp_electrons,
+        orbitals=None if spec.orbitals is None else list(spec.orbitals), natural_orbitals=spec.natural_orbitals,
         iterations=max(progress.iterations - 1, 0), timings=[{"stage": row.stage, "seconds": row.seconds, "calls": row.calls} for row in stages.rows()],
         counts={
             "iterations": progress.iterations, "system_metrics": samples, "hamiltonian_chunks": progress.chunks,

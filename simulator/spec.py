@@ -6,14 +6,19 @@ Where results go, how much is logged and who may read them is not here but in `s
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from typing import Any
 
 import rfc8785
 
+from simulator.basis_sets import check_basis_name, ecp_electrons, ecp_of
+from simulator.bonds import stretched_bond
+from simulator.elements import ATOMIC_NUMBERS
 from simulator.errors import InputError
-from simulator.molecules import Molecule
+from simulator.molecules import BOHR, Molecule, bundled_molecules
 
 MAPPERS = ("jordan_wigner", "parity", "bravyi_kitaev")
 ANSATZE = ("uccsd", "efficient_su2", "real_amplitudes", "excitation_preserving")
@@ -22,7 +27,8 @@ ENGINES = ("sector", "statevector", "aer")
 AER_METHODS = ("automatic", "statevector", "density_matrix", "matrix_product_state")
 DEVICES = ("cpu", "gpu")
 PRECISIONS = ("double", "single")
-SPEC_VERSION = 1
+SPEC_VERSION = 2
+"""Version 2 is a specification whose numbers are not what version 1 gave: see `RunSpec.spec_version`."""
 MAX_SEED = 2**32 - 1
 MAX_PARAMETERS = 5_000
 """Keeps every record under 500 kB: a result holds each parameter's label, initial and optimal value."""
@@ -76,7 +82,15 @@ class RunSpec:
     precision: str = "double"
     shots: int | None = None
     noise: Noise | None = None
-    spec_version: int = SPEC_VERSION
+    orbitals: tuple[str, ...] | None = None  # active orbitals by number from 1 (`3`), name (`2a1`) or irrep (`b1`)
+    natural_orbitals: int | None = None  # active orbitals, chosen by natural occupation
+    spec_version: int = 1
+    """Which rules the numbers follow. It is derived, whatever is given, so that nothing else can be asked for.
+
+    1: as ever. 2: the basis has an ECP, or the geometry is one where SCF solutions compete (`may_have_other_solutions`)
+    and the lowest is looked for. Version 1 of these gave other numbers under another id, which therefore counts as another
+    specification.
+    """
     _molecule: Molecule = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -86,8 +100,7 @@ class RunSpec:
         put("elements", molecule.elements)
         put("geometry", tuple(tuple(_plain(x) for x in atom) for atom in molecule.geometry))
         put("basis", str(self.basis).strip().lower())
-        if not self.basis:
-            raise InputError("basis is empty (use e.g. sto-3g)")
+        check_basis_name(self.basis)
         for name, allowed in (
             ("mapper", MAPPERS), ("ansatz", ANSATZE), ("initial_point", INITIAL_POINTS), ("engine", ENGINES),
             ("aer_method", AER_METHODS), ("device", DEVICES), ("precision", PRECISIONS),
@@ -102,10 +115,26 @@ class RunSpec:
         if not (_is_number(self.tolerance) and 0 < self.tolerance < 1):
             raise InputError(f"tolerance must be a number between 0 and 1, not {self.tolerance!r}")
         put("tolerance", float(self.tolerance))
+        put("spec_version", self._version())
+        self._check_electrons()
         self._check_active_space()
+        self._check_orbitals()
         self._check_initial_point()
         self._check_optimizer()
         self._check_engine()
+
+    def _version(self) -> int:
+        has_ecp = any(ecp_of(self.basis, element) is not None for element in self.elements)
+        return 2 if has_ecp or may_have_other_solutions(self.molecule) else 1
+
+    def _check_electrons(self) -> None:
+        n_alpha, n_beta = self.nelec
+        if n_alpha < 1 or n_beta < 0:
+            molecule, replaced = self.molecule, self.ecp_electrons
+            raise InputError(
+                f"basis {self.basis}: its ECP leaves {molecule.n_electrons - replaced} of {molecule.formula}'s"
+                f" {molecule.n_electrons} electrons, too few for multiplicity {self.multiplicity}"
+            )
 
     def _check_active_space(self) -> None:
         electrons, orbitals = self.active_electrons, self.active_orbitals
@@ -117,9 +146,11 @@ class RunSpec:
         _check_int("active_orbitals", orbitals, 1, 10_000)
         molecule, unpaired = self.molecule, self.multiplicity - 1
         where = f"active space {electrons}e,{orbitals}o"
-        if electrons > molecule.n_electrons:
+        available = sum(self.nelec)
+        if electrons > available:
+            beside = f" beside the ECP's {self.ecp_electrons}" if self.ecp_electrons else ""
             raise InputError(
-                f"{where} is larger than the molecule: {molecule.formula} has {molecule.n_electrons} electrons"
+                f"{where} is larger than the molecule: {molecule.formula} has {available} electrons{beside}"
             )
         if electrons > 2 * orbitals:
             raise InputError(f"{where}: {orbitals} orbitals hold at most {2 * orbitals} electrons")
@@ -129,6 +160,20 @@ class RunSpec:
             raise InputError(
                 f"{where}: {orbitals} orbitals are too few for {unpaired} unpaired of {electrons} electrons"
             )
+
+    def _check_orbitals(self) -> None:
+        given = [
+            name for name, value in (
+                ("an active space of electrons and orbitals", self.active_orbitals), ("orbitals", self.orbitals),
+                ("natural orbitals", self.natural_orbitals),
+            ) if value is not None
+        ]  # fmt: skip
+        if len(given) > 1:
+            raise InputError(f"{given[0]} and {given[1]} are two ways to choose the active space (use one)")
+        if self.natural_orbitals is not None:
+            _check_int("natural_orbitals", self.natural_orbitals, 1, 10_000)
+        if self.orbitals is not None:
+            object.__setattr__(self, "orbitals", _orbital_names(self.orbitals))
 
     def _check_initial_point(self) -> None:
         if (self.initial_point == "vector") != (self.initial_vector is not None):
@@ -174,11 +219,53 @@ class RunSpec:
         return self.molecule.molecule_id
 
     @property
-    def problem_id(self) -> str:
-        """SHA-256 of molecule_id, basis, active space, frozen core and mapper, in hex."""
-        return digest(
-            [self.molecule_id, self.basis, self.active_electrons, self.active_orbitals, self.freeze_core, self.mapper]
+    def ecp_electrons(self) -> int:
+        """Electrons that the basis' effective core potentials replace."""
+        return ecp_electrons(self.basis, self.elements)
+
+    @property
+    def ecp(self) -> str | None:
+        """PySCF's name of the effective core potential that belongs to the basis, None where no element has one."""
+        found = {ecp.name for element in self.elements if (ecp := ecp_of(self.basis, element)) is not None}
+        return ", ".join(sorted(found)) or None
+
+    @property
+    def nuclear_repulsion(self) -> float:
+        """Coulomb energy of the nuclei, less the electrons of their effective core potentials, in hartree."""
+        if not self.ecp_electrons:
+            return self.molecule.nuclear_repulsion
+        ecps = (ecp_of(self.basis, element) for element in self.elements)
+        charges = [
+            ATOMIC_NUMBERS[e] - (ecp.electrons if ecp else 0) for e, ecp in zip(self.elements, ecps, strict=True)
+        ]
+        return sum(
+            charges[i] * charges[j] * BOHR / math.dist(self.geometry[i], self.geometry[j])
+            for i in range(len(charges))
+            for j in range(i)
         )
+
+    @property
+    def nelec(self) -> tuple[int, int]:
+        """Alpha and beta electrons outside the effective core potentials."""
+        replaced = self.ecp_electrons // 2
+        return self.molecule.n_alpha - replaced, self.molecule.n_beta - replaced
+
+    @property
+    def problem_id(self) -> str:
+        """SHA-256 of molecule_id, basis, active space, frozen core and mapper, in hex.
+
+        What is not as it was in the first release (version, chosen orbitals) is appended, so that ids stay where it is.
+        """
+        parts = [
+            self.molecule_id, self.basis, self.active_electrons, self.active_orbitals, self.freeze_core, self.mapper,
+        ]  # fmt: skip
+        later = {
+            "spec_version": self.spec_version if self.spec_version > 1 else None,
+            "orbitals": None if self.orbitals is None else list(self.orbitals),
+            "natural_orbitals": self.natural_orbitals,
+        }
+        later = {name: value for name, value in later.items() if value is not None}
+        return digest([*parts, later] if later else parts)
 
     @property
     def spec_id(self) -> str:
@@ -197,6 +284,11 @@ class RunSpec:
         out["optimizer_options"] = self.options
         out["initial_vector"] = None if self.initial_vector is None else list(self.initial_vector)
         out["noise"] = None if self.noise is None else asdict(self.noise)
+        out["orbitals"] = None if self.orbitals is None else list(self.orbitals)
+        # Fields that came after the first release stand in the JSON only where they are given: ids stay what they were.
+        for name in ("orbitals", "natural_orbitals"):
+            if out[name] is None:
+                del out[name]
         return out
 
     @classmethod
@@ -223,6 +315,8 @@ class RunSpec:
             if isinstance(values.get("optimizer_options"), Mapping):
                 values["optimizer_options"] = tuple(values["optimizer_options"].items())
             values["geometry"] = tuple(tuple(atom) for atom in values["geometry"])
+            if values.get("orbitals") is not None:
+                values["orbitals"] = tuple(values["orbitals"])
             return cls(**values)
         except (TypeError, ValueError) as error:
             raise InputError(f"specification is malformed: {error}") from None
@@ -298,6 +392,71 @@ def parse_active_space(text: str) -> tuple[int, int]:
     raise InputError(f"active space {text!r} is not of the form 4e,4o (electrons, spatial orbitals)")
 
 
+@dataclass(frozen=True)
+class ActiveSpace:
+    """An active space as asked for: electrons and orbitals, or a number of natural orbitals."""
+
+    electrons: int | None = None
+    orbitals: int | None = None
+    natural_orbitals: int | None = None
+
+    def fields(self) -> dict[str, int | None]:
+        """The fields of a specification that hold it."""
+        return {
+            "active_electrons": self.electrons, "active_orbitals": self.orbitals,
+            "natural_orbitals": self.natural_orbitals,
+        }  # fmt: skip
+
+
+def parse_space(text: str) -> ActiveSpace:
+    """An active space from `4e,4o`, or `auto:6` for the six orbitals whose natural occupation is furthest from 2 and 0.
+
+    Raises:
+        InputError: not of that form.
+    """
+    name, colon, number = text.strip().lower().partition(":")
+    if name == "auto":
+        if not (colon and number.isascii() and number.isdigit() and int(number) > 0):
+            raise InputError(f"active space {text!r} is not of the form auto:6 (orbitals by natural occupation)")
+        return ActiveSpace(natural_orbitals=int(number))
+    electrons, orbitals = parse_active_space(text)
+    return ActiveSpace(electrons, orbitals)
+
+
+def parse_orbitals(text: str) -> tuple[str, ...]:
+    """Active orbitals from `2,3,6`, `2-4`, `2a1,1b1` or `b1`: numbers from 1, names or irreps, as `vqe orbitals` lists them.
+
+    Raises:
+        InputError: not of that form.
+    """
+    return _orbital_names(tuple(text.split(",")))
+
+
+def _orbital_names(given: tuple[Any, ...]) -> tuple[str, ...]:
+    """Names of orbitals in lower case, each once, numbers first and in order; ranges are expanded."""
+    names: dict[str, None] = {}
+    for part in given:
+        text = str(part).strip().lower()
+        if match := re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text, re.ASCII):
+            first, last = int(match[1]), int(match[2] or match[1])
+            if not 1 <= first <= last:
+                raise InputError(f"orbitals: {text!r} is no range (orbitals are numbered from 1, e.g. 2-4)")
+            found = [str(n) for n in range(first, last + 1)]
+        elif re.fullmatch(r"(\d{1,4})?[a-z][a-z0-9+\-'\"]{0,11}", text, re.ASCII):
+            found = [text]
+        else:
+            raise InputError(
+                f"orbitals: {text!r} is no number from 1, name (2a1) or irrep (b1); `vqe orbitals` lists them"
+            )
+        for name in found:
+            if name in names:
+                raise InputError(f"orbitals: {name} is given twice")
+            names[name] = None
+    if not names:
+        raise InputError("orbitals: none is given (use e.g. 2,3,6; `vqe orbitals` lists them)")
+    return tuple(sorted(names, key=lambda n: (not n.isdigit(), int(n) if n.isdigit() else 0, n)))
+
+
 def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
     """Raise InputError, naming the nearest allowed value, unless `value` is one of `allowed`."""
     if value in allowed:
@@ -312,6 +471,23 @@ def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
 def digest(value: Any) -> str:
     """SHA-256 of the canonical JSON of `value`, in hex."""
     return hashlib.sha256(rfc8785.dumps(value)).hexdigest()
+
+
+def may_have_other_solutions(molecule: Molecule) -> bool:
+    """Whether SCF solutions compete at this geometry, as far as geometry and spin tell before any SCF is run.
+
+    So it is where a bond is stretched (`bonds.stretched_bond`) and with two or more unpaired electrons. One and two electrons
+    and single atoms have one solution, and the bundled molecules' own geometries were looked at one by one.
+    `benchmarks/scf.py` holds the rule against the stability of the solutions.
+    """
+    if molecule.n_electrons <= 2 or len(molecule.elements) == 1 or molecule.molecule_id in _bundled_ids():
+        return False
+    return molecule.multiplicity >= 3 or stretched_bond(molecule)
+
+
+@cache
+def _bundled_ids() -> frozenset[str]:
+    return frozenset(molecule.molecule_id for molecule in bundled_molecules())
 
 
 def _check_int(name: str, value: Any, low: int, high: int) -> None:

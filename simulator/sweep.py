@@ -10,12 +10,12 @@ import yaml
 
 from simulator.errors import InputError
 from simulator.molecules import Molecule, load_molecule
-from simulator.spec import Noise, RunSpec, make_spec, parse_active_space, parse_noise
+from simulator.spec import Noise, RunSpec, make_spec, parse_noise, parse_orbitals, parse_space
 
 TOP_KEYS = ("name", "molecules", "settings", "matrix", "seeds")
 MOLECULE_KEYS = ("molecule", "charge", "multiplicity", "scale")
 SPEC_KEYS = (
-    "basis", "active_space", "freeze_core", "mapper", "ansatz", "reps", "optimizer", "optimizer_options",
+    "basis", "active_space", "orbitals", "freeze_core", "mapper", "ansatz", "reps", "optimizer", "optimizer_options",
     "max_iterations", "tolerance", "initial_point", "engine", "aer_method", "device", "precision", "shots", "noise",
     "charge", "multiplicity",
 )  # fmt: skip
@@ -205,7 +205,9 @@ def _spec_fields(values: dict[str, Any]) -> dict[str, Any]:
     """
     out = dict(values)
     if (space := out.pop("active_space", None)) is not None:
-        out["active_electrons"], out["active_orbitals"] = parse_active_space(str(space))
+        out |= {name: value for name, value in parse_space(str(space)).fields().items() if value is not None}
+    if (orbitals := out.pop("orbitals", None)) is not None:
+        out["orbitals"] = parse_orbitals(",".join(map(str, orbitals)) if isinstance(orbitals, list) else str(orbitals))
     noise = out.get("noise")
     if isinstance(noise, str):
         out["noise"] = parse_noise(noise)

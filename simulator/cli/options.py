@@ -21,7 +21,20 @@ Multiplicity = Annotated[
     _option("--multiplicity", variable="MULTIPLICITY", text="Spin multiplicity 2S+1. [the molecule's, else lowest]"),
 ]
 ActiveSpace = Annotated[
-    str | None, _option("--active-space", variable="ACTIVE_SPACE", text="Active electrons and orbitals, e.g. 4e,4o.")
+    str | None,
+    _option(
+        "--active-space",
+        variable="ACTIVE_SPACE",
+        text="Active electrons and orbitals, e.g. 4e,4o; or auto:6, six orbitals by natural occupation.",
+    ),
+]
+OrbitalChoice = Annotated[
+    str | None,
+    _option(
+        "--orbitals",
+        variable="ORBITALS",
+        text="Active orbitals, as `vqe orbitals` lists them: numbers 2,3,6 or 2-4, names 2a1,1e1, or irreps b1.",
+    ),
 ]
 FreezeCore = Annotated[bool, typer.Option("--freeze-core", envvar="VQE_FREEZE_CORE", help="Freeze the chemical core.")]
 Mapper = Annotated[

@@ -25,6 +25,7 @@ def run(
     charge: o.Charge = None,
     multiplicity: o.Multiplicity = None,
     active_space: o.ActiveSpace = None,
+    orbitals: o.OrbitalChoice = None,
     freeze_core: o.FreezeCore = False,
     mapper: o.Mapper = None,
     ansatz: o.Ansatz = None,
@@ -70,17 +71,18 @@ def run(
     """Run VQE on one or more molecules and put the events into tables."""
     from simulator.molecules import load_molecule
     from simulator.settings import load_settings
-    from simulator.spec import make_spec, parse_active_space, parse_noise
+    from simulator.spec import make_spec, parse_noise, parse_orbitals, parse_space
 
     settings = load_settings(data_dir=data_dir, sink=sink, record_parameters=record_parameters)
-    electrons, orbitals = parse_active_space(active_space) if active_space else (None, None)
+    space = parse_space(active_space).fields() if active_space else {}
+    chosen = parse_orbitals(orbitals) if orbitals else None
     start = o.resolve_initial_point(initial_point, settings.data_dir)
     specs: list[tuple[str, RunSpec]] = []
     for text in molecule:
         loaded = load_molecule(text, charge=charge, multiplicity=multiplicity)
         for i in range(repeat):
             spec = make_spec(
-                loaded, engine=engine or "auto", basis=basis, active_electrons=electrons, active_orbitals=orbitals,
+                loaded, engine=engine or "auto", basis=basis, **space, orbitals=chosen,
                 freeze_core=freeze_core, mapper=mapper, ansatz=ansatz, reps=reps, optimizer=optimizer,
                 optimizer_options=o.parse_optimizer_options(optimizer_option), max_iterations=max_iterations,
                 tolerance=tolerance, initial_point=start.initial_point, initial_vector=start.initial_vector,

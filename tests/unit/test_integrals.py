@@ -67,18 +67,19 @@ def test_what_an_scf_leaves_to_chance_does_not_reach_the_hamiltonian(name, monke
     first = qubit_hamiltonian(problem(name), "jordan_wigner", Stages())
     plain = integrals._converged_scf
 
-    def scrambled(mol, molecule):
+    def scrambled(mol, spec):
         """Other signs, and degenerate orbitals in the other order."""
         from pyscf import lib
 
-        mf, retried = plain(mol, molecule)
+        found = plain(mol, spec)
+        mf = found.mf
         order = np.arange(mol.nao)
         for k in np.flatnonzero(np.diff(mf.mo_energy) < 1e-6)[:1]:  # one pair: both is a symmetry of N2
             order[[k, k + 1]] = order[[k + 1, k]]
         assert np.any(order != np.arange(mol.nao)) or name == "nh3"  # its geometry is rounded: not quite degenerate
         signs = np.random.default_rng(0).choice([-1.0, 1.0], mol.nao)
         mf.mo_coeff = lib.tag_array(np.array(mf.mo_coeff)[:, order] * signs, orbsym=mf.mo_coeff.orbsym[order])
-        return mf, retried
+        return found
 
     monkeypatch.setattr(integrals, "_converged_scf", scrambled)
     assert qubit_hamiltonian(problem(name), "jordan_wigner", Stages()).labels == first.labels

@@ -4,10 +4,20 @@ import dataclasses
 import json
 
 import pytest
+import spec_recipe
 
 from simulator.errors import InputError
-from simulator.molecules import load_molecule
-from simulator.spec import Noise, RunSpec, make_spec, parse_active_space, parse_noise
+from simulator.molecules import Molecule, load_molecule
+from simulator.spec import (
+    ActiveSpace,
+    Noise,
+    RunSpec,
+    make_spec,
+    parse_active_space,
+    parse_noise,
+    parse_orbitals,
+    parse_space,
+)
 
 H2 = load_molecule("h2")
 
@@ -25,6 +35,110 @@ def test_canonical_json_gives_the_same_specification_and_id_again():
 def test_spec_id_is_pinned_so_that_resumed_sweeps_find_their_results():
     spec = RunSpec(elements=("H", "H"), geometry=((0, 0, 0), (0, 0, 0.735)))
     assert spec.spec_id == "d32d7867cd0f460242d03ce2a3474804725759b1ab571cf86de3235f15ab498b"
+
+
+def test_ids_of_two_hundred_specifications_are_those_of_the_first_release():
+    before = json.loads(spec_recipe.IDS.read_text())
+    assert len(before) == 200
+    assert spec_recipe.ids() == before
+
+
+def diatomic(first, second, distance, multiplicity=1):
+    return Molecule("", (first, second), ((0, 0, 0), (0, 0, distance)), 0, multiplicity)
+
+
+def first_release_id(spec):
+    """The id that the first release gave: everything in the JSON, version 1."""
+    return dataclasses_id({**spec.to_dict(), "spec_version": 1})
+
+
+def dataclasses_id(values):
+    import hashlib
+
+    import rfc8785
+
+    return hashlib.sha256(rfc8785.dumps(values)).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("molecule", "options"),
+    [
+        (diatomic("I", "I", 2.666), {"basis": "lanl2dz"}),
+        (diatomic("H", "I", 1.609), {"basis": "DEF2-SVP"}),
+        (diatomic("Na", "H", 1.887), {"basis": "unc-lanl2dz"}),
+        (diatomic("H", "H", 0.735), {"basis": "ccecp-ccpvdz"}),
+        (diatomic("N", "N", 4.0), {}),
+        (diatomic("N", "N", 1.5), {}),
+        (diatomic("C", "C", 1.2425, 3), {}),
+        (diatomic("C", "C", 1.2425), {}),
+        (diatomic("O", "H", 1.5, 2), {}),
+        (diatomic("H", "F", 3.0), {}),
+        (Molecule("", ("H",) * 4, ((0, 0, 0), (0, 1.2, 0), (1.2, 0, 0), (1.2, 1.2, 0))), {}),
+    ],
+)
+def test_a_specification_whose_numbers_changed_has_another_id_also_when_it_is_read_from_old_json(molecule, options):
+    spec = make_spec(molecule, **options)
+    old = RunSpec.from_json(json.dumps({**spec.to_dict(), "spec_version": 1}))
+    assert old == spec
+    assert spec.spec_version == 2
+    assert spec.spec_id != first_release_id(spec)
+    assert spec.problem_id != digest_of_first_release(spec)
+
+
+def digest_of_first_release(spec):
+    parts = [spec.molecule_id, spec.basis, spec.active_electrons, spec.active_orbitals, spec.freeze_core, spec.mapper]
+    return dataclasses_id(parts)
+
+
+@pytest.mark.parametrize(
+    ("molecule", "options"),
+    [
+        (diatomic("Na", "H", 1.887), {}),
+        (diatomic("H", "C", 1.12, 2), {"basis": "lanl2dz"}),  # its ECPs begin with sodium
+        (diatomic("F", "F", 1.412), {}),
+        (diatomic("H", "H", 9.0), {}),  # two electrons have one solution
+        (diatomic("He", "He", 3.0), {}),  # no bond, so none that is stretched
+        (diatomic("Li", "H", 3.2), {}),
+        (Molecule("", ("C",), ((0, 0, 0),), 0, 3), {}),
+        (Molecule("", ("C", "C", "H", "H"), ((0, 0, 0.6), (0, 0, -0.6), (0, 0, 1.66), (0, 0, -1.66))), {}),
+    ],
+)
+def test_other_specifications_keep_their_id(molecule, options):
+    spec = make_spec(molecule, **options)
+    assert (spec.spec_version, spec.spec_id) == (1, first_release_id(spec))
+    assert spec.problem_id == digest_of_first_release(spec)
+    assert RunSpec.from_json(json.dumps({**spec.to_dict(), "spec_version": 2})).spec_id == spec.spec_id
+
+
+def test_a_choice_of_orbitals_is_part_of_the_id_and_comes_back():
+    plain = make_spec(load_molecule("lih"))
+    chosen = make_spec(load_molecule("lih"), orbitals=("6", "2", "3"))
+    natural = make_spec(load_molecule("lih"), natural_orbitals=3)
+    assert (
+        len({s.spec_id for s in (plain, chosen, natural)}) == len({s.problem_id for s in (plain, chosen, natural)}) == 3
+    )
+    for spec in (chosen, natural):
+        assert RunSpec.from_json(spec.canonical_json()) == spec
+    assert chosen.orbitals == ("2", "3", "6")
+
+
+def test_active_spaces_and_orbitals_as_text():
+    assert parse_space("4e,5o") == ActiveSpace(4, 5)
+    assert parse_space("auto:6") == ActiveSpace(natural_orbitals=6)
+    assert parse_orbitals("6, 2-4") == ("2", "3", "4", "6")
+    assert parse_orbitals("2A1,1e1,b1") == ("1e1", "2a1", "b1")
+    for text in ("auto", "auto:", "auto:0", "auto:x", "auto:4e,4o"):
+        with pytest.raises(InputError):
+            parse_space(text)
+    for text in ("", "0", "3-2", "2,2", "1-3,2", "a,", "2 3", "-1", "2a1;"):
+        with pytest.raises(InputError):
+            parse_orbitals(text)
+
+
+def test_two_ways_to_choose_the_active_space_are_refused():
+    for given in ({"active_electrons": 2, "active_orbitals": 2}, {"natural_orbitals": 2}):
+        with pytest.raises(InputError, match="two ways to choose the active space"):
+            make_spec(load_molecule("lih"), orbitals=("2", "3"), **given)
 
 
 def test_a_field_that_decides_numbers_changes_the_id():
