@@ -3,11 +3,14 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from simulator.errors import InputError
+
+if TYPE_CHECKING:
+    from simulator.molecules import Molecule
 
 
 def _option(*names: str, variable: str, text: str) -> Any:
@@ -34,6 +37,14 @@ OrbitalChoice = Annotated[
         "--orbitals",
         variable="ORBITALS",
         text="Active orbitals, as `vqe orbitals` lists them: numbers 2,3,6 or 2-4, names 2a1,1e1, or irreps b1.",
+    ),
+]
+Symmetrize = Annotated[
+    bool,
+    typer.Option(
+        "--symmetrize",
+        envvar="VQE_SYMMETRIZE",
+        help="Move atoms onto the symmetry that they have within 0.001 angstrom (rounded coordinates).",
     ),
 ]
 FreezeCore = Annotated[bool, typer.Option("--freeze-core", envvar="VQE_FREEZE_CORE", help="Freeze the chemical core.")]
@@ -103,6 +114,17 @@ NoiseText = Annotated[
         text="Noise of the aer engine: one_qubit=P,two_qubit=P,readout=P; each may be left out.",
     ),
 ]
+
+
+def symmetrized(molecule: "Molecule") -> "Molecule":
+    """The molecule on its nearest symmetry; how far atoms moved is told on stderr."""
+    from simulator.symmetrize import largest_move
+    from simulator.symmetrize import symmetrized as moved
+
+    found = moved(molecule)
+    name = molecule.name or molecule.formula
+    typer.echo(f"{name}: symmetrized, atoms moved by at most {largest_move(molecule, found):.1e} angstrom", err=True)
+    return found
 
 
 @dataclass(frozen=True)

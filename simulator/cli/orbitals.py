@@ -18,6 +18,7 @@ def orbitals(
     multiplicity: o.Multiplicity = None,
     active_space: o.ActiveSpace = None,
     orbitals: o.OrbitalChoice = None,
+    symmetrize: o.Symmetrize = False,
     freeze_core: o.FreezeCore = False,
     json_output: Annotated[
         bool, typer.Option("--json", envvar="VQE_JSON", help="One JSON object an orbital on stdout.")
@@ -31,6 +32,8 @@ def orbitals(
     from simulator.spec import make_spec, parse_orbitals, parse_space
 
     loaded = load_molecule(molecule, charge=charge, multiplicity=multiplicity)
+    if symmetrize:
+        loaded = o.symmetrized(loaded)
     given: dict[str, Any] = {} if active_space is None else dict(parse_space(active_space).fields())
     given |= {"orbitals": parse_orbitals(orbitals) if orbitals else None, "basis": basis, "freeze_core": freeze_core}
     spec = make_spec(loaded, **given)

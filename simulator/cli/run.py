@@ -26,6 +26,7 @@ def run(
     multiplicity: o.Multiplicity = None,
     active_space: o.ActiveSpace = None,
     orbitals: o.OrbitalChoice = None,
+    symmetrize: o.Symmetrize = False,
     freeze_core: o.FreezeCore = False,
     mapper: o.Mapper = None,
     ansatz: o.Ansatz = None,
@@ -80,6 +81,8 @@ def run(
     specs: list[tuple[str, RunSpec]] = []
     for text in molecule:
         loaded = load_molecule(text, charge=charge, multiplicity=multiplicity)
+        if symmetrize:
+            loaded = o.symmetrized(loaded)
         for i in range(repeat):
             spec = make_spec(
                 loaded, engine=engine or "auto", basis=basis, **space, orbitals=chosen,
