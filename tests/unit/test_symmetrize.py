@@ -62,5 +62,5 @@ def test_charges_labels_and_elements_do_not_mix():
 
 
 def test_a_tolerance_that_would_move_atoms_far_is_refused():
-    with pytest.raises(InputError, match="below 0.1 angstrom"):
+    with pytest.raises(InputError, match=r"below 0\.1 angstrom"):
         symmetrized(load_molecule("h2o"), 0.5)
