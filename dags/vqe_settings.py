@@ -11,6 +11,7 @@
 | VQE_CONNECT_USERNAME, VQE_CONNECT_PASSWORD | who asks Connect (vqe); without a password it is asked without a login |
 | VQE_CONNECTOR | name of the sink connector |
 | VQE_RETRIES, VQE_RETRY_SECONDS, VQE_RETRY_MAX_SECONDS | how often, from which delay, to which delay it is tried again |
+| VQE_MAINTENANCE_PAUSED | true: a new installation starts with table_maintenance_dag paused |
 | VQE_POKE_SECONDS | how often a sweep's results are looked for |
 | VQE_SPARK_CONF | more Spark settings, a JSON object |
 """

@@ -85,6 +85,7 @@ def stack(receiver: Receiver) -> Iterator[Stack]:
         VQE_BATCH_LATE_SECONDS="20",
         VQE_RETRIES="1",
         VQE_RETRY_SECONDS="5",
+        VQE_MAINTENANCE_PAUSED="true",  # its Spark jobs would take the cluster from the first batch
         PROMETHEUS_CONFIG=str(impatient_prometheus(ROOT / "build" / "prometheus-e2e")),
         # these JVMs live for minutes: what the optimizing compiler costs it would not earn
         VQE_JAVA_OPTIONS="-XX:TieredStopAtLevel=1",
