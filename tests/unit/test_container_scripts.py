@@ -190,6 +190,8 @@ def airflow(tmp_path):
                 found = {"access_token": "t"}
             elif self.command == "POST":
                 found = {"dag_run_id": "manual__1"}
+            elif self.path.endswith("/dagRuns?state=running"):
+                found = {"dag_runs": [{"dag_run_id": "scheduled__1"}]}
             elif self.path.endswith("/dagRuns/manual__1"):
                 found = {"state": states[0][0]}
             elif "/taskInstances" in self.path:
@@ -243,7 +245,7 @@ def test_a_batch_is_told_step_by_step_and_its_end_is_the_exit_code(airflow):
     done = run('{"reconcile": true}')
     assert done.returncode == 0, done.stderr
     told = [re.sub(r"^ *\d+ s  ", "", line) for line in done.stdout.splitlines()]
-    assert told == ["run manual__1 is queued", "run manual__1 is running", "ingest: running", "ingest: up_for_retry",
+    assert told == ["run manual__1 is queued; scheduled__1 runs before it", "run manual__1 is running", "ingest: running", "ingest: up_for_retry",
                     "ingest: success, try 2 of 5", "audit: running", "audit: success", "batch manual__1: success"]  # fmt: skip
     assert json.loads(asked[1][2])["conf"] == {"reconcile": True}
     assert SECRET not in done.stdout + done.stderr
