@@ -88,8 +88,8 @@ class RunSpec:
     """Which rules the numbers follow. It is derived, whatever is given, so that nothing else can be asked for.
 
     1: as ever. 2: the basis has an ECP, or the geometry is one where SCF solutions compete (`may_have_other_solutions`)
-    and the lowest is looked for. Version 1 of these gave other numbers under another id, which therefore counts as another
-    specification.
+    and the lowest is looked for; or there are shots, and the result is measured again at the end. Version 1 of these gave
+    other numbers (with shots, the luckiest sample) under another id, which therefore counts as another specification.
     """
     _molecule: Molecule = field(init=False, repr=False, compare=False)
 
@@ -124,8 +124,12 @@ class RunSpec:
         self._check_engine()
 
     def _version(self) -> int:
+        return 2 if self._has_other_orbitals() or self.shots is not None else 1
+
+    def _has_other_orbitals(self) -> bool:
+        """Whether the orbitals, and with them the problem, are not those of version 1."""
         has_ecp = any(ecp_of(self.basis, element) is not None for element in self.elements)
-        return 2 if has_ecp or may_have_other_solutions(self.molecule) else 1
+        return has_ecp or may_have_other_solutions(self.molecule)
 
     def _check_electrons(self) -> None:
         n_alpha, n_beta = self.nelec
@@ -254,13 +258,14 @@ class RunSpec:
     def problem_id(self) -> str:
         """SHA-256 of molecule_id, basis, active space, frozen core and mapper, in hex.
 
-        What is not as it was in the first release (version, chosen orbitals) is appended, so that ids stay where it is.
+        What is not as it was in the first release (the version, where that concerns orbitals; chosen orbitals) is appended,
+        so that ids stay where it is.
         """
         parts = [
             self.molecule_id, self.basis, self.active_electrons, self.active_orbitals, self.freeze_core, self.mapper,
         ]  # fmt: skip
         later = {
-            "spec_version": self.spec_version if self.spec_version > 1 else None,
+            "spec_version": self.spec_version if self._has_other_orbitals() else None,
             "orbitals": None if self.orbitals is None else list(self.orbitals),
             "natural_orbitals": self.natural_orbitals,
         }

@@ -1,4 +1,4 @@
-"""Two hundred specifications whose ids must never change, as arguments of `make_spec`."""
+"""Two hundred specifications whose ids must never change (the spec_id of those with shots has), as arguments of `make_spec`."""
 
 import itertools
 import json

@@ -77,7 +77,7 @@ def test_a_degenerate_ground_state_is_taken_from_hartree_focks_irrep():
 
 
 def test_labels_that_the_integrals_do_not_keep_are_not_believed():
-    problem = a_problem(("H", "H", "H", "H"), 1.2, 1, {})
+    problem = a_problem(("Li", "H"), 1.595, 1, {})
     right = lowest_of_spin(problem).energy
     wrong = replace(problem, orbsym=np.roll(problem.orbsym, 1))
     space = FullSpace(wrong)

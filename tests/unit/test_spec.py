@@ -40,7 +40,10 @@ def test_spec_id_is_pinned_so_that_resumed_sweeps_find_their_results():
 def test_ids_of_two_hundred_specifications_are_those_of_the_first_release():
     before = json.loads(spec_recipe.IDS.read_text())
     assert len(before) == 200
-    assert spec_recipe.ids() == before
+    for was, now, (_, options) in zip(before, spec_recipe.ids(), spec_recipe.recipes(), strict=True):
+        assert now[1] == was[1]
+        # sampled energies are measured again at the end: the luckiest sample must not count as completed
+        assert (now[0] == was[0]) is ("shots" not in options)
 
 
 def diatomic(first, second, distance, multiplicity=1):
