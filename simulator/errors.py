@@ -21,6 +21,10 @@ class StorageError(VqeError):
     """Events or tables could not be written, e.g. a full disk or spool. Exit code 1."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """A run was asked to stop and had nothing more to keep at that moment. Exit code 130."""
+
+
 def one_line(error: object) -> str:
     """What an error says, in one line; the name of its class where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__

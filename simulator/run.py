@@ -12,12 +12,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
 from simulator import __version__
-from simulator.errors import InputError, StorageError, VqeError
+from simulator.errors import InputError, Interrupted, StorageError, VqeError
 from simulator.events import (
     CHEMICAL_ACCURACY_MHA,
     Iteration,
@@ -81,12 +82,26 @@ class Session:
 
     def __init__(self, sink: Sink, settings: Settings, *, sweep_id: str | None = None) -> None:
         self.sink, self.settings, self.sweep_id = sink, settings, sweep_id
-        self.optimizing = False
         self.stop_requested = False
+        self._may_be_left = False
         # Threads that write and deliver events hand the interpreter back after 0.5 instead of 5 ms.
         sys.setswitchinterval(min(SWITCH_SECONDS, sys.getswitchinterval()))
         self._sent: dict[str, int] = {}
         self._problems: OrderedDict[str, _Prepared] = OrderedDict()
+
+    def request_stop(self) -> None:
+        """End the run under way as interrupted; for signal handlers, which Python calls in the main thread.
+
+        The optimizer ends at its next evaluation, with the best point so far. Every other stage has nothing to keep and
+        may take minutes, so it is left at once.
+
+        Raises:
+            Interrupted: from within such a stage.
+        """
+        self.stop_requested = True
+        if self._may_be_left and not _importing():
+            self._may_be_left = False
+            raise Interrupted
 
     def execute(self, spec: RunSpec, name: str, *, attempt: int = 1, observer: Observer | None = None) -> Result:
         """Run one specification; its events go to the sink, the last of them is returned.
@@ -104,7 +119,7 @@ class Session:
         run_id, began, started = new_id(), time.monotonic(), now_micros()
         with structlog.contextvars.bound_contextvars(run_id=run_id, spec_id=spec.spec_id):
             self._emit_run(run_id, spec, name, attempt)
-            stages, progress = Stages(), _Progress()
+            stages, progress = Stages(self._begin_stage), _Progress()
             status, error, raised, samples = self._solve(run_id, spec, stages, progress, observer)
             result = _result(
                 run_id=run_id, spec=spec, name=name, sweep_id=self.sweep_id, attempt=attempt, started=started,
@@ -146,12 +161,10 @@ class Session:
         try:
             with monitor:
                 self._steps(run_id, spec, stages, progress, observer)
-            interrupted = progress.solution is not None and progress.solution.reason == "interrupted"
-            outcome: tuple[str, str | None, BaseException | None] = (
-                "interrupted" if interrupted else "completed",
-                None,
-                None,
-            )
+            # A stop that came too late to shorten the run counts all the same: its caller is told one thing.
+            self.stop_requested |= progress.solution is not None and progress.solution.interrupted
+            status = "interrupted" if self.stop_requested else "completed"
+            outcome: tuple[str, str | None, BaseException | None] = (status, None, None)
         except KeyboardInterrupt as stop:
             self.stop_requested = True
             outcome = ("interrupted", None, stop)
@@ -162,6 +175,9 @@ class Session:
         except MemoryError as known:
             outcome = ("failed", "the machine ran out of memory", known)
         except Exception as unknown:
+            if _from_stop(unknown):
+                self.stop_requested = True
+                return ("interrupted", None, unknown, monitor.samples)
             get_logger().error("run failed", exc_info=True)
             line = " ".join(str(unknown).split())
             outcome = ("failed", f"{type(unknown).__name__}: {line}"[:2000], unknown)
@@ -173,7 +189,11 @@ class Session:
         from simulator.vqe import minimize
 
         tell: Callable[[str], None] = observer.stage if observer else lambda _: None
-        progress.prepared = prepared = self._prepare(spec, stages, tell)
+        self._may_be_left = True
+        try:
+            progress.prepared = prepared = self._prepare(spec, stages, tell)
+        finally:
+            self._may_be_left = False
         progress.chunks = self._send_hamiltonian(spec, prepared.hamiltonian)
         _, reference = _compared_with(prepared.references)
         every = parse_recording(self.settings.record_parameters)
@@ -196,14 +216,18 @@ class Session:
                 observer.iteration(event)
 
         tell("optimization")
-        self.optimizing = True
         try:
             progress.solution = minimize(
                 spec, prepared.problem, prepared.hamiltonian, prepared.references,
                 observe=observe, should_stop=lambda: self.stop_requested, stages=stages,
             )  # fmt: skip
         finally:
-            self.optimizing = False
+            self._may_be_left = False
+
+    def _begin_stage(self, stage: str) -> None:
+        self._may_be_left = stage != "optimization"
+        if self.stop_requested:
+            raise Interrupted
 
     def _prepare(self, spec: RunSpec, stages: Stages, tell: Callable[[str], None]) -> _Prepared:
         if (known := self._problems.get(spec.problem_id)) is not None:
@@ -238,6 +262,25 @@ class Session:
             self.sink.emit(event)
         self._sent[hamiltonian.hamiltonian_id] = len(events)
         return len(events)
+
+
+def _importing() -> bool:
+    """Whether a module is being loaded: NumPy and others cannot be loaded again after an interrupted attempt."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _from_stop(error: BaseException | None) -> bool:
+    """Whether an error is how a library passed on that the run was asked to stop."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @cache

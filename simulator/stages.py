@@ -1,7 +1,7 @@
 """Where a run's time goes: seconds and calls of each named stage."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,14 +19,20 @@ class Stages:
     """A stopwatch: `with stages("integrals"): ...` adds the time of the block to that stage.
 
     Stages may nest; an outer stage's time includes the inner one's.
+
+    Args:
+        begins: told the name of each stage before it begins; what it raises ends the run there.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, begins: Callable[[str], None] | None = None) -> None:
+        self._begins = begins
         self._seconds: dict[str, float] = {}
         self._calls: dict[str, int] = {}
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
+        if self._begins is not None:
+            self._begins(stage)
         began = time.perf_counter()
         self._seconds.setdefault(stage, 0.0)
         self._calls.setdefault(stage, 0)

@@ -10,7 +10,7 @@ import numpy as np
 
 from simulator.ansatz import Gates, library_gates, uccsd_gates
 from simulator.engines import Engine
-from simulator.errors import RunFailed
+from simulator.errors import Interrupted, RunFailed
 from simulator.excitations import ExcitationSet, n_excitations, uccsd
 from simulator.hamiltonian import Mapping, QubitHamiltonian
 from simulator.initial_point import initial_parameters, perturbed
@@ -88,6 +88,7 @@ class Solution:
     s_squared: float | None
     physical: bool | None
     physical_reason: str | None  # what is wrong, or why it was not checked
+    interrupted: bool = False  # the run was asked to stop: the best point so far, or a minimum without its checks
 
 
 class _Stop(Exception):
@@ -112,12 +113,13 @@ def minimize(
         hamiltonian: on qubits, with the mapping of `spec.mapper`.
         references: the exact one decides whether symmetry screening is safe, the sector's minimum whether the energy is.
         observe: called once an iteration, the start included.
-        should_stop: asked at every evaluation; True ends the run with reason "interrupted" and the best point so far.
+        should_stop: asked at every evaluation; True ends the run with the best point so far, interrupted and unchecked.
         stages: takes the times of ansatz, optimization and verification.
 
     Raises:
         InputError: what was asked does not fit (memory, number of parameters, initial vector, no GPU).
         RunFailed: the energy is not a number, or the optimizer broke down.
+        Interrupted: asked to stop before there was an energy.
     """
     with stages("ansatz"):
         mapping = Mapping(spec.mapper, problem.norb, problem.nelec)
@@ -138,16 +140,22 @@ def minimize(
         minimum, start = search.run(start, notes)
         energy, standard_error = search.final(minimum, notes)
         minimum = _told_if_stuck(spec, problem, references, search, minimum, start, energy, notes)
-    with stages("verification"):
-        verdict = _verify(
-            spec, problem, hamiltonian, references, mapping, excitations, gates, engine, minimum.parameters, energy
-        )
+    interrupted = search.stopped
+    verdict = _unchecked()
+    if not interrupted:
+        try:
+            with stages("verification"):
+                verdict = _verify(
+                    spec, problem, hamiltonian, references, mapping, excitations, gates, engine, minimum.parameters, energy
+                )  # fmt: skip
+        except KeyboardInterrupt:  # the minimum is found, and is kept without the checks
+            interrupted = True
     return Solution(
         energy=energy, standard_error=standard_error, parameters=minimum.parameters, initial_parameters=start,
         labels=engine.labels, converged=minimum.converged, reason=minimum.reason, iterations=search.iterations,
         evaluations=search.evaluations, gradient_evaluations=search.gradient_evaluations,
         n_parameters=engine.n_parameters, n_excitations=None if excitations is None else len(excitations.excitations),
-        n_qubits=hamiltonian.n_qubits, notes=tuple(notes), **verdict,
+        n_qubits=hamiltonian.n_qubits, notes=tuple(notes), interrupted=interrupted, **verdict,
     )  # fmt: skip
 
 
@@ -271,19 +279,25 @@ class _Search:
         self.evaluations = self.gradient_evaluations = self.iterations = 0
         self.exact = spec.shots is None
         self._points: OrderedDict[bytes, tuple[float, float | None, float | None]] = OrderedDict()
-        self._best: tuple[float, np.ndarray] | None = None
+        self.stopped = False
+        self._best: tuple[float, float | None, np.ndarray] | None = None
         self._began = time.perf_counter()
 
     def run(self, start: np.ndarray, notes: list[str]) -> tuple[Minimum, np.ndarray]:
-        """The minimum, and the start (moved, with a note, where it was a stationary point that no gradient leaves)."""
+        """The minimum, and the start (moved, with a note, where it was a stationary point that no gradient leaves).
+
+        Raises:
+            Interrupted: asked to stop before the first evaluation.
+        """
         info = OPTIMIZERS[self.spec.optimizer]
-        if info.uses_gradient and self.exact and len(start):
-            self.energy_and_gradient(start)
-            norm = self._points[start.tobytes()][2]
-            if norm is not None and norm < STATIONARY and self.spec.initial_point in ("mp2", "hf", "zeros"):
-                start = perturbed(start, self.spec.seed)
-                notes.append(f"start perturbed: initial point {self.spec.initial_point} is a stationary point")
         try:
+            self._check_stop()
+            if info.uses_gradient and self.exact and len(start):
+                self.energy_and_gradient(start)
+                norm = self._points[start.tobytes()][2]
+                if norm is not None and norm < STATIONARY and self.spec.initial_point in ("mp2", "hf", "zeros"):
+                    start = perturbed(start, self.spec.seed)
+                    notes.append(f"start perturbed: initial point {self.spec.initial_point} is a stationary point")
             self._tell(start, "start")
             if not len(start):
                 return Minimum(start, True, "converged: the ansatz has no parameters"), start
@@ -293,7 +307,11 @@ class _Search:
                 tolerance=self.spec.tolerance, seed=self.spec.seed,
             )  # fmt: skip
         except _Stop:
-            best = start if self._best is None else self._best[1]
+            if self._best is None:
+                raise Interrupted("stopped before the first evaluation") from None
+            self.stopped = True
+            energy, error, best = self._best
+            self._remember(best, energy, error, None)  # it may be long forgotten, and an evaluation may take minutes
             return Minimum(best, False, "interrupted"), start
         except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
             raise RunFailed(
@@ -368,7 +386,7 @@ class _Search:
     def _tell(self, x: np.ndarray, kind: str) -> None:
         energy, error = self.at(x)
         if self._best is None or not self.exact or energy < self._best[0]:
-            self._best = (energy, x.copy())
+            self._best = (energy, error, x.copy())
         self.observe(
             IterationRecord(
                 self.iterations,
@@ -393,6 +411,14 @@ class _Search:
     def _check_stop(self) -> None:
         if self.should_stop():
             raise _Stop
+
+
+def _unchecked() -> dict[str, Any]:
+    """What an interrupted run says of its state: nothing was checked."""
+    found: dict[str, Any] = dict.fromkeys(
+        ("aer_energy", "circuit_depth", "two_qubit_gates", "electron_number", "s_squared", "physical")
+    )
+    return found | {"aer_reason": "interrupted", "physical_reason": "interrupted before the checks"}
 
 
 def _verify(

@@ -5,7 +5,6 @@ its end and skips a specification that is completed, so that a redelivered job i
 successor may still both finish, and both runs are kept.
 """
 
-import signal
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from simulator.child import Child, ChildAnswer, ChildJob
 from simulator.errors import InputError
 from simulator.log import get_logger
 from simulator.settings import Settings
+from simulator.signals import on_stop
 from simulator.spec import RunSpec
 from simulator.streaming.clients import ServiceError, make_consumer, make_producer
 from simulator.streaming.follower import Decoder
@@ -87,15 +87,17 @@ class Worker:
         )  # fmt: skip
         self._consumer.subscribe([JOB_TOPIC])
 
-    def stop(self, *_: Any) -> None:
+    def stop(self) -> None:
         """Take no more jobs; the one that runs is interrupted and goes back to the group."""
         self._stopping = True
         self._child.interrupt()
 
     def run(self, *, max_jobs: int | None = None, idle_seconds: float | None = None) -> WorkerCounts:
         """Take jobs until stopped, `max_jobs` were taken, or none came for `idle_seconds`."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.stop)
+        with on_stop(self.stop):
+            return self._run(max_jobs, idle_seconds)
+
+    def _run(self, max_jobs: int | None, idle_seconds: float | None) -> WorkerCounts:
         last, taken = time.monotonic(), 0
         metrics = None
         try:

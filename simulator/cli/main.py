@@ -12,6 +12,7 @@ import typer
 from simulator import __version__
 from simulator.cli import molecules, orbitals, report, run, sql, streaming, sweep, tables, watch
 from simulator.errors import VqeError
+from simulator.signals import on_stop, raise_interrupt
 
 app = typer.Typer(
     name="vqe",
@@ -65,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        outcome = app(args=arguments, standalone_mode=False)
+        with on_stop(raise_interrupt):
+            outcome = app(args=arguments, standalone_mode=False)
         return outcome if isinstance(outcome, int) else 0
     except _UsageProblem as usage:
         if type(usage).__name__ == "NoArgsIsHelpError":  # its message is the help itself

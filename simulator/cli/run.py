@@ -1,22 +1,20 @@
 """`vqe run` and `vqe doctor`."""
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from simulator.cli import options as o
 from simulator.errors import InputError
+from simulator.signals import on_stop
 
 if TYPE_CHECKING:
     from simulator.events import Result
-    from simulator.run import Session
     from simulator.settings import Settings
     from simulator.spec import RunSpec
+    from spark_jobs.batch import BatchReport
 
 
 def run(
@@ -107,57 +105,56 @@ def _run_all(specs: "list[tuple[str, RunSpec]]", settings: "Settings", *, build_
     bad_input: InputError | None = None
     sink = make_sink(settings)
     session = Session(sink, settings)
-    try:
-        with interruptible(session), RunProgress(len(specs), quiet=json_output) as progress:
-            for name, spec in specs:
-                if session.stop_requested:
-                    break
-                progress.begin(name, spec)
-                try:
-                    result = session.execute(spec, name, observer=progress)
-                except InputError as error:
-                    bad_input = error
-                    break
-                progress.end(result)
-                results.append(result)
-                if json_output:
-                    print_json(result)
-    finally:
-        sink.close()
-    if build_tables and settings.sink == "file":
-        from spark_jobs.batch import build
 
-        report = build(settings.data_dir)
-    else:
-        report = None
+    def stop() -> None:
+        if session.stop_requested:  # asked a second time: at once
+            raise KeyboardInterrupt
+        session.request_stop()
+
+    with on_stop(stop):
+        try:
+            with RunProgress(len(specs), quiet=json_output) as progress:
+                for name, spec in specs:
+                    if session.stop_requested:
+                        break
+                    progress.begin(name, spec)
+                    try:
+                        result = session.execute(spec, name, observer=progress)
+                    except InputError as error:
+                        bad_input = error
+                        break
+                    progress.end(result)
+                    results.append(result)
+                    if json_output:
+                        print_json(result)
+        finally:
+            sink.close()
+    report, tables_problem = None, None
+    if build_tables and settings.sink == "file":
+        report, tables_problem = build_after_runs(settings)
     if results and not json_output:
         print_summary(results, settings, report)
     if bad_input is not None:
         raise bad_input
-    if session.stop_requested:
+    if session.stop_requested or isinstance(tables_problem, KeyboardInterrupt):
         print(f"vqe: interrupted after {len(results)} of {len(specs)} runs; what ran is kept", file=sys.stderr)
         return 130
+    if tables_problem is not None:
+        raise tables_problem
     return max((exit_code(result) for result in results), default=0)
 
 
-@contextmanager
-def interruptible(session: "Session") -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the run at its next evaluation; a second one, or one elsewhere, at once."""
+def build_after_runs(settings: "Settings") -> "tuple[BatchReport | None, BaseException | None]":
+    """The tables of runs that have ended, and what kept them from being built: the runs are told of before it is.
 
-    def stop(_signal: int, _frame: Any) -> None:
-        if session.stop_requested or not session.optimizing:
-            session.stop_requested = True
-            raise KeyboardInterrupt
-        session.stop_requested = True
+    What is not built now, `vqe tables build` or the end of the next run builds.
+    """
+    from spark_jobs.batch import build
 
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
-    except KeyboardInterrupt:
-        session.stop_requested = True
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        return build(settings.data_dir), None
+    except (Exception, KeyboardInterrupt) as problem:
+        return None, problem
 
 
 def doctor(

@@ -2,10 +2,14 @@
 
 import time
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from simulator.cli.run import build_after_runs
+from simulator.errors import VqeError
 
 if TYPE_CHECKING:
     from simulator.child import ChildAnswer
@@ -69,14 +73,16 @@ def sweep(
             f"{planned.sweep_id}: all {len(planned.runs)} runs are completed (--force runs them again)", err=json_output
         )
         return 0
-    answers, interrupted = _run_children(planned, todo, settings, workers or _fitting_workers(len(todo)), json_output)
+    outcome = _run_children(planned, todo, settings, workers or _fitting_workers(len(todo)), json_output)
+    answers, problem = outcome.answers, outcome.problem
     if settings.sink == "file":
-        from spark_jobs.batch import build
-
-        build(settings.data_dir)
+        _, unbuilt = build_after_runs(settings)
+        problem = problem or unbuilt
     _show_outcome(planned, len(planned.runs) - len(todo), answers, json_output)
-    if interrupted:
+    if outcome.interrupted or isinstance(problem, KeyboardInterrupt):
         return 130
+    if problem is not None:
+        raise problem
     return 1 if any(answer.exit_code for _, answer in answers) else 0
 
 
@@ -123,31 +129,51 @@ def _fitting_workers(jobs: int) -> int:
     return max(1, min(cores, by_memory, jobs))
 
 
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of the runs of a sweep."""
+
+    answers: "list[tuple[PlannedRun, ChildAnswer]]"
+    interrupted: bool  # by the user
+    problem: BaseException | None  # why the rest was not run, where that is no fault of a run
+
+
 def _run_children(
     planned: "Sweep", todo: "list[PlannedRun]", settings: "Settings", workers: int, json_output: bool
-) -> "tuple[list[tuple[PlannedRun, ChildAnswer]], bool]":
-    """Run everything in child processes; answers, and whether the user stopped it."""
+) -> "_Outcome":
+    """Run everything in child processes."""
     import json
     import sys
     from multiprocessing.connection import wait
 
     from simulator.child import Child, ChildJob
     from simulator.cli.progress import SweepProgress
+    from simulator.signals import on_stop
 
-    queue, running = deque(todo), dict[Child, Any]()
+    queue, running = deque(todo), dict[Child, PlannedRun]()
     answers: list[tuple[PlannedRun, ChildAnswer]] = []
-    interrupted = False
-    children = [Child(settings) for _ in range(min(workers, len(todo)))]
-    with SweepProgress(planned.sweep_id, len(todo), quiet=json_output) as progress:
-        while queue or running:
-            try:
+    children: list[Child] = []
+    interrupted, problem = False, None
+
+    def stop() -> None:
+        nonlocal interrupted
+        if interrupted:  # asked a second time: at once
+            raise KeyboardInterrupt
+        interrupted = True
+        for child in children:
+            child.interrupt()
+
+    try:
+        with on_stop(stop), SweepProgress(planned.sweep_id, len(todo), quiet=json_output) as progress:
+            while len(children) < min(workers, len(todo)) and not interrupted:
+                children.append(Child(settings))
+            while (queue and not interrupted) or running:
                 for child in children:
                     if child not in running and queue and not interrupted:
-                        run = queue.popleft()
-                        running[child] = run
+                        run = running[child] = queue.popleft()
                         child.submit(ChildJob(run.spec.canonical_json(), run.name, planned.sweep_id))
-                if not running:
-                    break
+                        if interrupted:  # asked while the job was on its way
+                            child.interrupt()
                 wait([item for child in running for item in (child.pipe, child.process.sentinel)], timeout=1.0)
                 for child in list(running):
                     answer = child.answer()
@@ -159,16 +185,19 @@ def _run_children(
                     if json_output and answer.summary is not None:
                         sys.stdout.write(json.dumps(answer.summary) + "\n")
                         sys.stdout.flush()
-            except KeyboardInterrupt:
-                if interrupted:
-                    raise
-                interrupted = True
-                for child in running:
-                    child.interrupt()
-    began = time.monotonic()
-    for child in children:
-        child.close(max(1.0, settings.delivery_seconds + 30 - (time.monotonic() - began)))
-    return answers, interrupted
+            end = time.monotonic() + settings.delivery_seconds + 30
+            for child in children:
+                child.close(max(1.0, end - time.monotonic()))
+    except VqeError as error:  # the children that can work keep what they have
+        problem = error
+        for child in running:
+            child.interrupt()
+        for child in children:
+            child.close()
+    finally:
+        for child in children:
+            child.kill()
+    return _Outcome(answers, interrupted, problem)
 
 
 def _show_plan(planned: "Sweep", todo: "list[PlannedRun]") -> None:

@@ -1,12 +1,11 @@
 """Putting the exporter together from the settings."""
 
-import signal
 import sys
 import threading
-from typing import Any
 
 from simulator.exporter.sources import Exporter, Source
 from simulator.settings import Settings
+from simulator.signals import on_stop
 
 
 def make_exporter(settings: Settings) -> Exporter:
@@ -54,15 +53,11 @@ def run_exporter(settings: Settings, *, once: bool = False) -> int:
         return 0 if well else 1
     stop = threading.Event()
 
-    def ask_to_stop(*_: Any) -> None:
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, ask_to_stop)
-    server = serve(settings.exporter_port, settings.metrics_address, exporter.collect)
-    exporter.start()
-    stop.wait()
-    server.shutdown()
-    server.server_close()
-    exporter.close()
+    with on_stop(stop.set):
+        server = serve(settings.exporter_port, settings.metrics_address, exporter.collect)
+        exporter.start()
+        stop.wait()
+        server.shutdown()
+        server.server_close()
+        exporter.close()
     return 0
