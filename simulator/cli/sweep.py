@@ -150,7 +150,8 @@ def _run_children(
     from simulator.cli.progress import SweepProgress
     from simulator.signals import on_stop
 
-    queue, running = deque(todo), dict[Child, PlannedRun]()
+    queue = deque(todo)
+    running: dict[Child, PlannedRun] = {}
     answers: list[tuple[PlannedRun, ChildAnswer]] = []
     children: list[Child] = []
     interrupted, problem = False, None
