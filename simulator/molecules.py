@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import json
 import math
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
@@ -13,12 +14,16 @@ from typing import Any
 
 from simulator.elements import ATOMIC_NUMBERS, SYMBOLS
 from simulator.errors import InputError
+from simulator.input_files import read_text, shown
 
 BOHR = 0.529177210903
 """One bohr in angstrom (CODATA 2018)."""
 
 MIN_DISTANCE = 0.1
 """Atoms nearer than this, in angstrom, are on top of each other: a mistake in the input, not a molecule."""
+
+MAX_NAME = 1_000
+"""Characters of a name, which stands in every event of a run; paths are names too."""
 
 MAX_COORDINATE = 10_000.0
 """Largest coordinate taken, in angstrom; beyond it 1e-8 angstrom, to which ids are rounded, is lost in the digits."""
@@ -43,6 +48,8 @@ class Molecule:
 
     def __post_init__(self) -> None:
         where = f"molecule {self.name}" if self.name else "molecule"
+        if not self.name.isprintable() or len(self.name) > MAX_NAME:
+            raise InputError(f"molecule {shown(self.name)}: a name is up to {MAX_NAME} printable characters")
         if not self.elements:
             raise InputError(f"{where}: no atoms")
         if len(self.elements) != len(self.geometry):
@@ -55,7 +62,7 @@ class Molecule:
         for name in ("charge", "multiplicity"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):
-                raise InputError(f"{where}: {name} must be a whole number, not {value!r}")
+                raise InputError(f"{where}: {name} must be a whole number, not {shown(value)}")
         self._check_electrons(where)
 
     def _check_distances(self, where: str) -> None:
@@ -142,7 +149,9 @@ def load_molecule(
     suffix = path.suffix.lower()
     if suffix in (".xyz", ".json"):
         name = where or text
-        content = _read(path, name)
+        if not os.path.lexists(path):
+            raise InputError(f"molecule {name}: no such file")
+        content = read_text(path, f"molecule {name}")
         given = _parse_xyz(content, name) if suffix == ".xyz" else _parse_json(content, name)
     else:
         given = _bundled_named(text, where)
@@ -193,16 +202,6 @@ def _bundled_named(text: str, where: str | None) -> dict[str, Any]:
     )
 
 
-def _read(path: Path, name: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"molecule {name}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise InputError(f"molecule {name}: cannot be read ({reason})") from None
-
-
 def _parse_xyz(text: str, name: str) -> dict[str, Any]:
     """An XYZ file: number of atoms, a comment (which may say `charge=1 multiplicity=2`), then one atom a line."""
     lines = text.splitlines()
@@ -210,7 +209,7 @@ def _parse_xyz(text: str, name: str) -> dict[str, Any]:
         n_atoms = int(lines[0].split()[0])
     except (IndexError, ValueError):
         raise InputError(
-            f"molecule {name}: line 1 must be the number of atoms, not {lines[0] if lines else ''!r}"
+            f"molecule {name}: line 1 must be the number of atoms, not {shown(lines[0] if lines else '')}"
         ) from None
     if n_atoms < 1:
         raise InputError(f"molecule {name}: line 1 gives {n_atoms} atoms (at least 1 is needed)")
@@ -222,7 +221,7 @@ def _parse_xyz(text: str, name: str) -> dict[str, Any]:
         parts = line.split()
         if len(parts) < 4:
             raise InputError(
-                f"molecule {name}: line {number} must be an element and three coordinates, not {line.strip()!r}"
+                f"molecule {name}: line {number} must be an element and three coordinates, not {shown(line.strip())}"
             )
         elements.append(parts[0])
         geometry.append(tuple(_coordinate(p, f"molecule {name}: line {number}") for p in parts[1:4]))
@@ -249,10 +248,10 @@ def _parse_json(text: str, name: str) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise InputError(f"molecule {name}: must be a JSON object, not {type(given).__name__}")
     if unknown := sorted(set(given) - _JSON_KEYS):
-        raise InputError(f"molecule {name}: unknown key {unknown[0]!r} (allowed: {', '.join(sorted(_JSON_KEYS))})")
+        raise InputError(f"molecule {name}: unknown key {shown(unknown[0])} (allowed: {', '.join(sorted(_JSON_KEYS))})")
     units = given.get("units")
     if units not in ("angstrom", "bohr"):
-        raise InputError(f"molecule {name}: units must be angstrom or bohr, not {units!r}")
+        raise InputError(f"molecule {name}: units must be angstrom or bohr, not {shown(units)}")
     atoms = given.get("atoms")
     if not isinstance(atoms, list) or not atoms:
         raise InputError(f"molecule {name}: atoms must be a list of [element, x, y, z]")
@@ -260,12 +259,12 @@ def _parse_json(text: str, name: str) -> dict[str, Any]:
     elements, geometry = [], []
     for number, atom in enumerate(atoms, start=1):
         if not isinstance(atom, list) or len(atom) != 4 or not isinstance(atom[0], str):
-            raise InputError(f"molecule {name}: atom {number} must be [element, x, y, z], not {atom!r}")
+            raise InputError(f"molecule {name}: atom {number} must be [element, x, y, z], not {shown(atom)}")
         elements.append(atom[0])
         geometry.append(tuple(_coordinate(x, f"molecule {name}: atom {number}") * scale for x in atom[1:]))
     for key in ("name", "description", "source"):
         if not isinstance(given.get(key, ""), str):
-            raise InputError(f"molecule {name}: {key} must be text, not {given[key]!r}")
+            raise InputError(f"molecule {name}: {key} must be text, not {shown(given[key])}")
     return {
         "name": given.get("name") or name, "elements": tuple(elements), "geometry": tuple(geometry),
         "charge": given.get("charge", 0), "multiplicity": given.get("multiplicity"),
@@ -285,7 +284,7 @@ def _element(symbol: Any, position: int, where: str) -> str:
     if name not in ATOMIC_NUMBERS:
         near = difflib.get_close_matches(name, SYMBOLS, n=1)
         hint = f" (did you mean {near[0]}?)" if near else " (use symbols, e.g. H, He, Li)"
-        raise InputError(f"{where}: atom {position} is of unknown element {symbol!r}{hint}")
+        raise InputError(f"{where}: atom {position} is of unknown element {shown(symbol)}{hint}")
     return name
 
 
@@ -295,7 +294,7 @@ def _coordinate(value: Any, where: str) -> float:
             raise ValueError
         number = float(value)
     except (TypeError, ValueError):
-        raise InputError(f"{where}: coordinate {value!r} is not a number") from None
+        raise InputError(f"{where}: coordinate {shown(value)} is not a number") from None
     except OverflowError:
         raise InputError(f"{where}: coordinate is too large") from None
     if not math.isfinite(number):

@@ -3,6 +3,7 @@
 Every setting is a `VQE_` environment variable, also read from a `.env` file in the working directory.
 """
 
+import io
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,7 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from simulator.credentials import remember
 from simulator.errors import InputError
+from simulator.input_files import read_text
 
 
 class Settings(BaseSettings):
@@ -117,6 +120,12 @@ class Settings(BaseSettings):
                 object.__setattr__(self, name, SecretStr(path.read_text(encoding="utf-8").strip()))
             except OSError as error:
                 raise ValueError(f"{name}_file {path}: {error.strerror}") from None
+            except UnicodeDecodeError:
+                raise ValueError(f"{name}_file {path}: not UTF-8 text") from None
+        for name in ("kafka_password", "kafka_ssl_key_password", "registry_password"):
+            if (secret := getattr(self, name)) is not None:
+                remember(secret.get_secret_value())
+        remember(self.registry_url if "://" in self.registry_url else "")
         return self
 
     @field_validator("record_parameters")
@@ -151,6 +160,7 @@ def load_settings(**given: Any) -> Settings:
     Raises:
         InputError: a value is not allowed.
     """
+    _check_dotenv(Path(".env"))
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
@@ -161,6 +171,17 @@ def load_settings(**given: Any) -> Settings:
             raise InputError(f"settings: {reason}") from None
         shown = "" if "password" in name or name.endswith("_url") else f" {first.get('input')!r}"
         raise InputError(f"setting {name} (VQE_{name.upper()}){shown}: {reason}") from None
+
+
+def _check_dotenv(path: Path) -> None:
+    """Raise InputError where a line of `.env` cannot be read: the library would leave it out with a warning."""
+    from dotenv.parser import parse_stream
+
+    if not path.is_file():
+        return
+    for binding in parse_stream(io.StringIO(read_text(path, f"settings {path}"))):
+        if binding.error:
+            raise InputError(f"settings {path}:{binding.original.line}: not of the form NAME=value")
 
 
 def parse_recording(text: str) -> int:

@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from simulator.errors import InputError
-from simulator.molecules import Molecule, load_molecule
+from simulator.input_files import read_text, shown
+from simulator.molecules import MAX_NAME, Molecule, load_molecule
 from simulator.spec import Noise, RunSpec, make_spec, parse_noise, parse_orbitals, parse_space
 
 TOP_KEYS = ("name", "molecules", "settings", "matrix", "seeds")
@@ -20,6 +21,10 @@ SPEC_KEYS = (
     "charge", "multiplicity",
 )  # fmt: skip
 MAX_RUNS = 1_000_000
+MAX_VALUES = 2 * MAX_RUNS
+"""Values of an experiment file: more cannot be runs."""
+MAX_DEPTH = 20
+"""Levels of an experiment file: the deepest value that is allowed is four levels deep."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +58,17 @@ def load_sweep(path: Path) -> Sweep:
 class _Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"sweep {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
+        text = read_text(path, f"sweep {path}")
         try:
             node = yaml.compose(text, Loader=yaml.SafeLoader)
+        except RecursionError:
+            raise InputError(f"sweep {path}: nested more than {MAX_DEPTH} levels deep") from None
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f":{mark.line + 1}" if mark else ""
             raise InputError(f"sweep {path}{where}: {getattr(error, 'problem', None) or 'not YAML'}") from None
         self.lines: dict[tuple[str | int, ...], int] = {}
+        self.values = 0
         self.data = self._plain(node, ()) if node is not None else None
 
     def fail(self, where: tuple[str | int, ...], message: str) -> InputError:
@@ -74,6 +79,11 @@ class _Reader:
     def _plain(self, node: yaml.Node, where: tuple[str | int, ...]) -> Any:
         """The node's value; the line of each value is remembered under its path."""
         self.lines[where] = node.start_mark.line + 1
+        self.values += 1  # an alias counts as often as it is used: ten lines of them can stand for a billion values
+        if self.values > MAX_VALUES:
+            raise self.fail(where, f"more than {MAX_VALUES:,} values")
+        if len(where) > MAX_DEPTH:  # an alias within what it stands for never ends
+            raise self.fail(where, f"nested more than {MAX_DEPTH} levels deep")
         if isinstance(node, yaml.MappingNode):
             mapping: dict[str, Any] = {}
             for key_node, value_node in node.value:
@@ -89,7 +99,7 @@ class _Reader:
         try:
             value = constructor.construct_object(node)
         except (ValueError, yaml.YAMLError):
-            raise self.fail(where, f"{node.value!r} cannot be read") from None
+            raise self.fail(where, f"{shown(node.value)} cannot be read") from None
         if isinstance(value, str) and _is_float(value):  # YAML 1.1 reads 1e-5 as text
             return float(value)
         return value
@@ -97,8 +107,8 @@ class _Reader:
     def sweep(self) -> Sweep:
         data = self._mapping(self.data, (), TOP_KEYS)
         name = data.get("name", self.path.stem)
-        if not isinstance(name, str) or not name.strip():
-            raise self.fail(("name",), "name must be a text")
+        if not isinstance(name, str) or not name.strip() or not name.isprintable() or len(name) > MAX_NAME:
+            raise self.fail(("name",), f"name must be a text of up to {MAX_NAME} printable characters")
         molecules = list(self._molecules(data.get("molecules")))
         fixed = self._mapping(data.get("settings") or {}, ("settings",), SPEC_KEYS)
         matrix = self._mapping(data.get("matrix") or {}, ("matrix",), SPEC_KEYS)
@@ -128,7 +138,7 @@ class _Reader:
             raise self.fail(where, f"{where[-1] if where else 'the file'} must be a mapping of {', '.join(allowed)}")
         for key in value:
             if key not in allowed:
-                raise self.fail((*where, key), f"unknown key {key} (use one of {', '.join(allowed)})")
+                raise self.fail((*where, key), f"unknown key {key[:80]} (use one of {', '.join(allowed)})")
         return value
 
     def _molecules(self, entries: Any) -> Iterator[tuple[Molecule, tuple[str | int, ...]]]:
@@ -146,7 +156,7 @@ class _Reader:
                 text = str(self.path.parent / text)  # beside the experiment, wherever it is run from
             for key in ("charge", "multiplicity"):
                 if not isinstance(given.get(key, 0), int) or isinstance(given.get(key), bool):
-                    raise self.fail((*where, key), f"{key} must be a whole number, not {given[key]!r}")
+                    raise self.fail((*where, key), f"{key} must be a whole number, not {shown(given[key])}")
             try:
                 molecule = load_molecule(text, charge=given.get("charge"), multiplicity=given.get("multiplicity"))
             except InputError as error:
@@ -156,7 +166,7 @@ class _Reader:
             for j, scale in enumerate(scales):
                 at = (*where, "scale", j)
                 if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < 100:
-                    raise self.fail(at, f"scale must be a positive number, not {scale!r}")
+                    raise self.fail(at, f"scale must be a positive number, not {shown(scale)}")
                 yield self._scaled(molecule, float(scale), at if "scale" in given else where), where
 
     def _scaled(self, molecule: Molecule, scale: float, where: tuple[str | int, ...]) -> Molecule:
@@ -171,13 +181,22 @@ class _Reader:
             raise self.fail(where, str(error)) from None
 
     def _seeds(self, given: Any) -> list[int]:
-        seeds = list(range(given)) if isinstance(given, int) and not isinstance(given, bool) else given
+        if isinstance(given, int) and not isinstance(given, bool):
+            if given > MAX_RUNS:  # before a list of them is made
+                raise self.fail(
+                    ("seeds",), f"{shown(given)} seeds are more than the {MAX_RUNS:,} runs that are allowed"
+                )
+            seeds: Any = list(range(given))
+        else:
+            seeds = given
         if (
             not isinstance(seeds, list)
             or not seeds
             or any(isinstance(s, bool) or not isinstance(s, int) for s in seeds)
         ):
-            raise self.fail(("seeds",), f"seeds must be a number of seeds or a list of whole numbers, not {given!r}")
+            raise self.fail(
+                ("seeds",), f"seeds must be a number of seeds or a list of whole numbers, not {shown(given)}"
+            )
         return seeds
 
     def _spec(self, molecule: Molecule, where: tuple[str | int, ...], values: dict[str, Any], seed: int) -> RunSpec:

@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from simulator.errors import StorageError
 from spark_jobs import warehouse
+from spark_jobs.faults import CONNECT_SECONDS, catalog_fault
 
 KEY = int.from_bytes(hashlib.sha256(b"vqe warehouse").digest()[:8], "big", signed=True)
 """Advisory locks are numbers, one set a database; the catalog's database is the warehouse's own."""
@@ -36,17 +37,21 @@ def postgres_lock(catalog_uri: str, wait_seconds: float) -> Iterator[None]:
         StorageError: Postgres does not answer, or the lock is still held after `wait_seconds`; names the holder.
     """
     name = f"vqe {socket.gethostname()} {os.getpid()}"[:63]
-    engine = sqlalchemy.create_engine(
-        catalog_uri,
-        isolation_level="AUTOCOMMIT",
-        poolclass=sqlalchemy.pool.NullPool,
-        connect_args={"application_name": name, "options": _KEEPALIVE, "connect_timeout": 10, "keepalives_idle": 20},
-    )
     try:
+        engine = sqlalchemy.create_engine(
+            catalog_uri,
+            isolation_level="AUTOCOMMIT",
+            poolclass=sqlalchemy.pool.NullPool,
+            connect_args={
+                "application_name": name,
+                "options": _KEEPALIVE,
+                "connect_timeout": CONNECT_SECONDS,
+                "keepalives_idle": 20,
+            },
+        )
         connection = engine.connect()
-    except sqlalchemy.exc.OperationalError as e:
-        reason = str(e.orig).strip().splitlines()[0]
-        raise StorageError(f"the catalog's database does not answer: {reason}") from e
+    except (sqlalchemy.exc.SQLAlchemyError, ModuleNotFoundError) as e:
+        raise catalog_fault(e, catalog_uri) from e
     with connection:
         deadline = time.monotonic() + wait_seconds
         for key in (TURN_KEY, KEY):

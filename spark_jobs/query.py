@@ -78,12 +78,15 @@ def query(
             _register(connection, warehouse, tag, wanted, _identifiers(statement, wanted))
             for command in _fences(warehouse):
                 connection.execute(command)
-            target = exp.Select().select("*").from_(described) if described is not None else statement
-            text = _named(target).sql(dialect="duckdb")
+            target = statement
+            if described is not None:  # a table or view, or a query
+                queried = isinstance(described, exp.Query)
+                target = described if queried else exp.Select().select("*").from_(described)
+            text = _translated(target)
             if described is not None:
                 docs = _column_docs(_bare(described), known)
-                return Answer(_told(lambda: _describe(connection, text, docs)), tag)
-            return Answer(_as_spark(_told(lambda: _rows(connection, text))), tag)
+                return Answer(_told(lambda: _describe(connection, text, docs), warehouse), tag)
+            return Answer(_as_spark(_told(lambda: _rows(connection, text), warehouse)), tag)
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, text: str) -> pa.Table:
@@ -109,11 +112,27 @@ def _select(connection: duckdb.DuckDBPyConnection, text: str) -> pa.Table:
     return found.to_arrow_table()
 
 
-def _told(ask: Callable[[], pa.Table]) -> pa.Table:
-    """What `ask` gives, with DuckDB's errors as ours."""
+def _translated(statement: exp.Expr) -> str:
+    """The statement in DuckDB's SQL."""
+    try:
+        return _named(statement).sql(dialect="duckdb")
+    except SqlglotError as e:
+        raise InputError(f"SQL error: {_parse_error(e)}") from e
+    except RecursionError:
+        raise InputError("SQL error: nested too deep") from None
+
+
+def _told(ask: Callable[[], pa.Table], warehouse: Warehouse) -> pa.Table:
+    """What `ask` gives, with DuckDB's errors as ours; those of the warehouse's files are told by who opened it."""
     try:
         return ask()
+    except (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.HTTPException):
+        raise  # no fault of the query
+    except RecursionError:
+        raise InputError("SQL error: nested too deep") from None
     except duckdb.Error as e:
+        if _names_a_file(e, warehouse):
+            raise
         if "arrow_scan" in str(e) or "arrow::" in str(e):
             raise StorageError(f"the warehouse cannot be read: {_one_line(e).removeprefix('SQL error: ')}") from e
         raise InputError(_one_line(e)) from e
@@ -131,6 +150,8 @@ def parse(sql: str) -> exp.Expr:
         statements = [s for s in sqlglot.parse(sql, read="spark") if s is not None]
     except SqlglotError as e:
         raise InputError(f"SQL error: {_parse_error(e)}") from e
+    except RecursionError:
+        raise InputError("SQL error: nested too deep") from None
     if len(statements) != 1:
         raise InputError(f"one statement at a time, not {len(statements)}")
     statement = statements[0]
@@ -348,6 +369,12 @@ def _fences(warehouse: Warehouse) -> list[str]:
     root = local_path(warehouse.location.warehouse)
     allowed = [] if root is None else ["SET allowed_directories = ['" + str(root).replace("'", "''") + "/']"]
     return [*allowed, "SET enable_external_access = false", "SET lock_configuration = true"]
+
+
+def _names_a_file(error: duckdb.Error, warehouse: Warehouse) -> bool:
+    """Whether an error is of one of the warehouse's files, e.g. a damaged one, and not of the query."""
+    root = local_path(warehouse.location.warehouse)
+    return root is not None and f"{root}/" in str(error) and not isinstance(error, duckdb.PermissionException)
 
 
 def _parse_error(error: SqlglotError) -> str:

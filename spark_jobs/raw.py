@@ -16,8 +16,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from simulator.errors import InputError, StorageError
+from simulator.errors import InputError, StorageError, one_line
 from simulator.schemas import SUNK_TOPICS, major_of
+from spark_jobs.faults import CONNECT_SECONDS
 
 PREFIX = "raw/"
 LOCAL = "local"
@@ -227,9 +228,15 @@ class S3Store:
         if client is None:
             try:
                 import boto3
+                from botocore.config import Config
+                from botocore.exceptions import BotoCoreError
             except ModuleNotFoundError as e:
                 raise InputError("raw objects in S3 need boto3: pip install 'vqe-pipeline[s3]'") from e
-            client = boto3.client("s3")
+            limits = Config(connect_timeout=CONNECT_SECONDS, retries={"mode": "standard", "total_max_attempts": 3})
+            try:
+                client = boto3.client("s3", config=limits)
+            except (BotoCoreError, ValueError) as e:  # an address or a region that cannot be one
+                raise InputError(f"raw objects in S3: {one_line(e)}") from e
         self.bucket = bucket
         self.client = client
 
@@ -279,7 +286,7 @@ class S3Store:
         try:
             yield
         except (BotoCoreError, ClientError) as e:
-            raise StorageError(f"cannot read s3://{self.bucket}/{path}: {e}") from e
+            raise StorageError(f"cannot read s3://{self.bucket}/{path}: {one_line(e)}") from e
 
 
 class Stored:

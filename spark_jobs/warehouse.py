@@ -33,6 +33,7 @@ from pyiceberg.transforms import MonthTransform
 from simulator.errors import InputError, StorageError
 from spark_jobs import tables as declared
 from spark_jobs.arrow_builder import arrow_schema, sorted_rows
+from spark_jobs.faults import CONNECT_SECONDS, warehouse_faults, with_timeout
 from spark_jobs.filters import EVERYTHING
 from spark_jobs.tables import LEDGER, NAMESPACE, TABLES, Table
 
@@ -134,14 +135,15 @@ class Warehouse:
         self.location = location
         self.tables = tuple(tables)
         # sqlite3 warns of a connection that is collected unclosed: close() does it
-        self.catalog = _Catalog(
-            CATALOG_NAME,
-            uri=location.catalog_uri,
-            warehouse=location.warehouse,
-            schema_version="v1",
-            pool_pre_ping="true",
-            **_s3_properties(),
-        )
+        with warehouse_faults(location):
+            self.catalog = _Catalog(
+                CATALOG_NAME,
+                uri=with_timeout(location.catalog_uri),
+                warehouse=location.warehouse,
+                schema_version="v1",
+                pool_pre_ping="true",
+                **_s3_properties(),
+            )
         self._loaded: dict[str, IcebergTable] = {}
         self._properties: dict[str, dict[str, str]] = {}  # table -> what its next append sets
         self.as_of: str | None = None
@@ -150,8 +152,11 @@ class Warehouse:
     def __enter__(self) -> "Warehouse":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _where: object) -> None:
         self.catalog.close()
+        if isinstance(error, Exception):
+            with warehouse_faults(self.location):
+                raise error
 
     @classmethod
     def read(cls, data_dir: str | Path, tables: Sequence[Table] = TABLES) -> "Warehouse":
@@ -167,11 +172,15 @@ class Warehouse:
             )
         warehouse = cls(location, tables)
         try:
-            for table in warehouse.tables:
-                warehouse.load(table)
+            with warehouse_faults(location):
+                for table in warehouse.tables:
+                    warehouse.load(table)
         except NoSuchTableError as e:
             warehouse.catalog.close()
             raise InputError(f"{location.data_dir} has no tables yet: build them with `vqe tables build`") from e
+        except Exception:
+            warehouse.catalog.close()
+            raise
         return warehouse
 
     # --- tables ---
@@ -660,7 +669,8 @@ def _s3_properties() -> dict[str, str]:
         "s3.access-key-id": "AWS_ACCESS_KEY_ID",
         "s3.secret-access-key": "AWS_SECRET_ACCESS_KEY",
     }
-    return {key: os.environ[name] for key, name in names.items() if os.environ.get(name)}
+    found = {key: os.environ[name] for key, name in names.items() if os.environ.get(name)}
+    return {"s3.connect-timeout": str(CONNECT_SECONDS), **found}
 
 
 def data_files(found: IcebergTable, where: BooleanExpression = EVERYTHING) -> Iterator[FileScanTask]:

@@ -1,9 +1,14 @@
 """The `vqe` command and what every subcommand shares: errors in one line, exit codes."""
 
 import contextlib
+import io
+import logging
 import os
+import select
 import signal
 import sys
+import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -11,7 +16,8 @@ import typer
 
 from simulator import __version__
 from simulator.cli import molecules, orbitals, report, run, sql, streaming, sweep, tables, watch
-from simulator.errors import VqeError
+from simulator.credentials import mask
+from simulator.errors import InputError, VqeError, explained, one_line
 from simulator.signals import on_stop, raise_interrupt
 
 app = typer.Typer(
@@ -61,35 +67,109 @@ def _root(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 0 done, 1 a run failed, 2 bad input, 130 interrupted."""
+    _quiet_libraries()
     sys.exit(_run(arguments))
 
 
 def _run(arguments: Sequence[str] | None) -> int:
+    _printable_streams()
     try:
+        _check_text(sys.argv[1:] if arguments is None else arguments)
         with on_stop(raise_interrupt):
             outcome = app(args=arguments, standalone_mode=False)
+            sys.stdout.flush()  # here, where an error has a name: the interpreter's own flush comes after everything
         return outcome if isinstance(outcome, int) else 0
     except _UsageProblem as usage:
         if type(usage).__name__ == "NoArgsIsHelpError":  # its message is the help itself
             print(usage.format_message())
         else:
-            _complain(usage.format_message())
+            _complain(one_line(usage.format_message()))
         return 2
-    except VqeError as error:
-        _complain(str(error))
-        return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         _complain("interrupted")
         return 130
-    except BrokenPipeError:  # `vqe sql ... | head` has read enough
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+    except Exception as error:
+        if isinstance(error, OSError) and (problem := _stdout_problem(error)) is not None:
+            with contextlib.suppress(OSError):  # what is left in the buffer goes nowhere
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if isinstance(problem, BrokenPipeError):  # `vqe sql ... | head` has read enough
+                return 128 + signal.SIGPIPE
+            _complain(f"standard output: {problem.strerror}")
+            return 1
+        if _debugging() and not isinstance(error, VqeError):
+            _print_err(mask(traceback.format_exc().rstrip()))
+        line, code = explained(error)
+        _complain(line)
+        return code
+
+
+def _check_text(arguments: Sequence[str]) -> None:
+    """Raise InputError where an argument or a setting is not UTF-8: it would end up in events, ids and tables."""
+    for i, argument in enumerate(arguments, start=1):
+        if not _is_text(argument):
+            raise InputError(f"argument {i}, {argument!r}, is not UTF-8 text")
+    for name, value in os.environ.items():
+        if name.startswith("VQE_") and not _is_text(value):
+            raise InputError(f"setting {name} is not UTF-8 text")
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
+def _printable_streams() -> None:
+    """Let stdout and stderr take every character: one that their encoding lacks is escaped, and a closed one is nowhere."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (for the rest of the process)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _quiet_libraries() -> None:
+    """What libraries have to say beside their errors, and what is left when the process ends, is shown when debugging."""
+    if _debugging():
+        return
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    logging.getLogger().addHandler(logging.NullHandler())
+    sys.unraisablehook = lambda _: None
+
+
+def _debugging() -> bool:
+    return os.environ.get("VQE_LOG_LEVEL", "").strip().lower() == "debug"
+
+
+def _stdout_problem(error: OSError) -> OSError | None:
+    """What is wrong with stdout, where that is the error: a pipe to somebody else breaks in the same way."""
+    if error.filename is not None:
+        return None
+    if isinstance(error, BrokenPipeError):
+        try:
+            polled = select.poll()
+            polled.register(sys.stdout.fileno(), 0)
+            return error if polled.poll(0) else None
+        except (OSError, ValueError):
+            return None
+    try:
+        sys.stdout.flush()
+    except OSError as problem:
+        return problem
+    return None
 
 
 def _complain(message: str) -> None:
-    line = " ".join(message.split())
-    print(f"vqe: {line}", file=sys.stderr)
+    _print_err(f"vqe: {message}")
+
+
+def _print_err(text: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal may be gone, and the exit code says it, too
+        print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

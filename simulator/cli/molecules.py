@@ -29,11 +29,13 @@ def molecules(json_output: Annotated[bool, typer.Option("--json", help="One JSON
                 )
             )
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from simulator.cli.console import PlainConsole
 
     table = Table("name", "formula", "charge", "multiplicity", "electrons", "atoms", title="Bundled molecules")
     for m in found:
         table.add_row(m.name, m.formula, f"{m.charge:+d}" if m.charge else "0", str(m.multiplicity), str(m.n_electrons), str(len(m.elements)))  # fmt: skip
-    Console().print(table)
-    Console().print("Any .xyz or .json file works in their place: vqe run water.xyz --charge 0 --multiplicity 1")
+    console = PlainConsole()
+    console.print(table)
+    console.print("Any .xyz or .json file works in their place: vqe run water.xyz --charge 0 --multiplicity 1")

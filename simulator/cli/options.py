@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simulator.errors import InputError
+from simulator.input_files import read_text
 
 if TYPE_CHECKING:
     from simulator.molecules import Molecule
@@ -148,23 +149,25 @@ def resolve_initial_point(text: str | None, data_dir: Path) -> InitialChoice:
     if _is_run_id(text):
         return InitialChoice("vector", _parameters_of_run(text, data_dir))
     path = Path(text)
-    if not path.exists():
+    if not _exists(path):
         if path.suffix:
             raise InputError(f"initial point {text}: no such file")
         check_choice("initial_point", text, (*INITIAL_POINTS[:-1], "FILE", "RUN_ID"))
+    content = read_text(path, f"initial point {text}")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"initial point {text}: {getattr(error, 'strerror', None) or 'not a JSON list of numbers'}"
-        ) from None
+        values = json.loads(content)
+    except (ValueError, RecursionError):
+        raise InputError(f"initial point {text}: not a JSON list of numbers") from None
     if isinstance(values, dict):
         values = values.get("parameters")
     if not isinstance(values, list) or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
         raise InputError(
             f"initial point {text}: not a JSON list of numbers (or an object with such a list `parameters`)"
         )
-    return InitialChoice("vector", tuple(float(v) for v in values))
+    try:
+        return InitialChoice("vector", tuple(float(v) for v in values))
+    except OverflowError:
+        raise InputError(f"initial point {text}: a number is too large") from None
 
 
 def parse_optimizer_options(given: list[str] | None) -> dict[str, Any]:
@@ -182,9 +185,16 @@ def parse_optimizer_options(given: list[str] | None) -> dict[str, Any]:
             raise InputError(f"optimizer option {name} is given twice")
         try:
             options[name] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             options[name] = value
     return options
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # e.g. a name that is longer than names can be
+        return False
 
 
 def _is_run_id(text: str) -> bool:

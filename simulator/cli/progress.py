@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, JustifyMethod
+from rich.console import JustifyMethod
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
+from simulator.cli.console import PlainConsole
 from simulator.events import Iteration, Result
 
 if TYPE_CHECKING:
@@ -22,13 +24,13 @@ class RunProgress:
     """A bar over the runs, with the stage, iteration, energy and error of the one that runs."""
 
     def __init__(self, total: int, *, quiet: bool) -> None:
-        console = Console(file=sys.stderr)
+        console = PlainConsole(file=sys.stderr)
         self._live = console.is_terminal and not quiet
         self._lines = None if quiet or self._live else console
         self._done, self._total = 0, total
         self._progress = Progress(
-            TextColumn("[bold]{task.fields[molecule]:<8}"), BarColumn(bar_width=28), MofNCompleteColumn(),
-            TimeElapsedColumn(), TextColumn("{task.fields[state]}"),
+            TextColumn("{task.fields[molecule]:<8}", style="bold", markup=False), BarColumn(bar_width=28), MofNCompleteColumn(),
+            TimeElapsedColumn(), TextColumn("{task.fields[state]}", markup=False),
             console=console, disable=not self._live, transient=True,
         )  # fmt: skip
         self._task = self._progress.add_task("runs", total=total, molecule="", state="")
@@ -62,7 +64,7 @@ class RunProgress:
             self._lines.print(
                 f"{self._done}/{self._total} {result.molecule_name} {result.status}{energy}{error}"
                 f"  {result.total_seconds:.2f} s",
-                highlight=False, soft_wrap=True,
+                soft_wrap=True,
             )  # fmt: skip
 
 
@@ -70,13 +72,13 @@ class SweepProgress:
     """A bar over the runs of a sweep, with how many did not complete."""
 
     def __init__(self, name: str, total: int, *, quiet: bool) -> None:
-        console = Console(file=sys.stderr)
+        console = PlainConsole(file=sys.stderr)
         self._live = console.is_terminal and not quiet
         self._lines = None if quiet or self._live else console
         self._total, self._ended, self._failed = total, 0, 0
         self._progress = Progress(
-            TextColumn("[bold]{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("{task.fields[state]}"), console=console, disable=not self._live,
+            TextColumn("{task.description}", style="bold", markup=False), BarColumn(bar_width=28), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("{task.fields[state]}", markup=False), console=console, disable=not self._live,
         )  # fmt: skip
         self._task = self._progress.add_task(name, total=total, state="")
 
@@ -90,12 +92,12 @@ class SweepProgress:
     def end(self, name: str, answer: "ChildAnswer") -> None:
         self._ended += 1
         self._failed += not answer.completed
-        state = f"[red]{self._failed} not completed[/red]" if self._failed else ""
+        state = f"{self._failed} not completed" if self._failed else ""
         self._progress.update(self._task, advance=1, state=state)
         if self._lines is not None:
             energy = (answer.summary or {}).get("energy")
             found = answer.error or ("" if energy is None else f"{energy:.8f} Ha")
-            self._lines.print(f"{self._ended}/{self._total} {name} {found}", highlight=False, soft_wrap=True)
+            self._lines.print(f"{self._ended}/{self._total} {name} {found}", soft_wrap=True)
 
 
 def summary_record(result: Result) -> dict[str, Any]:
@@ -120,9 +122,9 @@ def print_json(result: Result) -> None:
     sys.stdout.flush()
 
 
-def _stdout() -> Console:
+def _stdout() -> PlainConsole:
     """Standard output; what is no terminal has no width, and nothing is cut there."""
-    return Console() if sys.stdout.isatty() else Console(width=160)
+    return PlainConsole(width=None if sys.stdout.isatty() else 160)
 
 
 def print_summary(results: list[Result], settings: "Settings", report: Any) -> None:
@@ -130,7 +132,7 @@ def print_summary(results: list[Result], settings: "Settings", report: Any) -> N
     console = _stdout()
     table = Table(title="VQE runs", title_justify="left", box=SIMPLE_HEAD)
     narrow = console.width < 100
-    columns: list[tuple[str, JustifyMethod, Callable[[Result], str]]] = [
+    columns: list[tuple[str, JustifyMethod, Callable[[Result], str | Text]]] = [
         ("molecule", "left", lambda r: r.molecule_name or r.formula),
         ("ansatz", "left", lambda r: r.spec["ansatz"]),
         ("engine", "left", lambda r: r.spec["engine"]),
@@ -149,38 +151,35 @@ def print_summary(results: list[Result], settings: "Settings", report: Any) -> N
         table.add_row(*(cell(r) for _, _, cell in columns))
     console.print(table)
     for r in results:
-        for line in ([f"[red]{r.error}[/red]"] if r.error else []) + _doubts(r) + list(r.notes):
-            console.print(f"{r.molecule_name}: {line}", highlight=False)
+        for line in ([Text(r.error, style="red")] if r.error else []) + _doubts(r) + [Text(note) for note in r.notes]:
+            console.print(Text(f"{r.molecule_name}: ").append_text(line))
     if report is not None and report.batch_id is not None:
         rows = sum(report.rows.values())
-        console.print(
-            f"{rows:,} new rows in the tables of {settings.data_dir} ({report.seconds:.1f} s)", highlight=False
-        )
+        console.print(f"{rows:,} new rows in the tables of {settings.data_dir} ({report.seconds:.1f} s)")
         if report.rejected:
-            console.print(f"[red]{len(report.rejected)} raw files could not be read; see vqe tables verify[/red]")
+            console.print(f"{len(report.rejected)} raw files could not be read; see vqe tables verify", style="red")
 
 
-def _doubts(r: Result) -> list[str]:
+def _doubts(r: Result) -> list[Text]:
     if r.physical is False:
-        return [f"[bold red]unphysical: {r.physical_reason}[/bold red]"]
+        return [Text(f"unphysical: {r.physical_reason}", style="bold red")]
     if r.status == "completed" and not r.converged:
-        return [f"[yellow]not converged: {r.convergence_reason}[/yellow]"]
+        return [Text(f"not converged: {r.convergence_reason}", style="yellow")]
     return []
 
 
-def _status(r: Result) -> str:
+def _status(r: Result) -> Text:
     if r.physical is False:
-        return "[bold red]unphysical[/bold red]"
+        return Text("unphysical", style="bold red")
     if r.status == "completed":
-        return "[green]converged[/green]" if r.converged else "[yellow]not converged[/yellow]"
-    return f"[red]{r.status}[/red]" if r.status == "failed" else f"[yellow]{r.status}[/yellow]"
+        return Text("converged", style="green") if r.converged else Text("not converged", style="yellow")
+    return Text(r.status, style="red" if r.status == "failed" else "yellow")
 
 
-def _error(r: Result) -> str:
+def _error(r: Result) -> str | Text:
     if r.error_mha is None:
         return "" if r.energy is None else "unknown"
-    colour = "green" if r.chemical_accuracy else "yellow"
-    return f"[{colour}]{r.error_mha:+.4f}[/{colour}]"
+    return Text(f"{r.error_mha:+.4f}", style="green" if r.chemical_accuracy else "yellow")
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simulator.cli import options as o
-from simulator.errors import InputError
+from simulator.errors import InputError, one_line
 from simulator.signals import on_stop
 
 if TYPE_CHECKING:
@@ -164,10 +164,11 @@ def doctor(
     import os
 
     import psutil
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from simulator.aer import gpu_available
+    from simulator.cli.console import PlainConsole
     from simulator.run import versions
     from simulator.settings import load_settings
     from simulator.sinks.file import FileSink
@@ -186,7 +187,7 @@ def doctor(
         FileSink(settings.raw_dir).close()
         table.add_row("data directory", f"{settings.data_dir} (writable)")
     except Exception as error:
-        problem = str(error)
-        table.add_row("data directory", f"[red]{problem}[/red]")
-    Console().print(table)
+        problem = one_line(error)
+        table.add_row("data directory", Text(problem, style="red"))
+    PlainConsole().print(table)
     return 1 if problem else 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simulator.errors import InputError
+from simulator.input_files import read_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,10 +63,7 @@ def _statement(text: str | None, file: Path | None) -> str:
         raise InputError('give the SQL as an argument or with --file, e.g. vqe sql "show tables"')
     if file is None:
         return text or ""
-    try:
-        return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise InputError(f"cannot read {file}: {getattr(e, 'strerror', None) or 'it is not UTF-8 text'}") from e
+    return read_text(Path("/dev/stdin") if str(file) == "-" else file, f"cannot read {file}")
 
 
 def _print_csv(rows: "pa.Table") -> None:
@@ -78,9 +76,10 @@ def _print_csv(rows: "pa.Table") -> None:
 
 def _print_table(rows: "pa.Table") -> None:
     import pyarrow as pa
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from simulator.cli.console import PlainConsole
 
     shown = Table(box=None, header_style="bold", pad_edge=False)
     for field in rows.schema:
@@ -91,10 +90,10 @@ def _print_table(rows: "pa.Table") -> None:
     for row in rows.slice(0, MAX_SHOWN).to_pylist():
         shown.add_row(*(Text(_text(v)) for v in row.values()))
     # a pipe has no width: nothing is cut there
-    console = Console(width=None if sys.stdout.isatty() else max(200, 40 * rows.num_columns))
+    console = PlainConsole(width=None if sys.stdout.isatty() else max(200, 40 * rows.num_columns))
     console.print(shown)
     if rows.num_rows > MAX_SHOWN:
-        console.print(f"... {rows.num_rows:,} rows; --format csv or json prints all", highlight=False)
+        console.print(f"... {rows.num_rows:,} rows; --format csv or json prints all")
 
 
 def _text(value: Any) -> str:

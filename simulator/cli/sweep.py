@@ -204,15 +204,16 @@ def _run_children(
 def _show_plan(planned: "Sweep", todo: "list[PlannedRun]") -> None:
     from collections import Counter
 
-    from rich.console import Console
     from rich.table import Table
+
+    from simulator.cli.console import PlainConsole
 
     table = Table("molecule", "ansatz", "optimizer", "engine", "runs", "to run", title=f"Sweep {planned.sweep_id}")
     key = lambda run: (run.name, run.spec.ansatz, run.spec.optimizer, run.spec.engine)  # noqa: E731
     waiting = Counter(map(key, todo))
     for row, count in Counter(map(key, planned.runs)).items():
         table.add_row(*row, str(count), str(waiting[row]))
-    console = Console()
+    console = PlainConsole()
     console.print(table)
     console.print(f"{len(planned.runs)} runs, {len(planned.runs) - len(todo)} completed, {len(todo)} to run")
 

@@ -29,7 +29,7 @@ def init(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     location = Location.of(data_dir)
     with lock_of(location), Warehouse(location) as warehouse:
         warehouse.prepare()
-    _console().print(f"{len(warehouse.tables)} tables are there.", highlight=False)
+    _console().print(f"{len(warehouse.tables)} tables are there.")
 
 
 @app.command("build")
@@ -67,7 +67,7 @@ def list_(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: Json = False) -> None:
     console = _console()
     console.print(shown)
     if tags:
-        console.print(f"\n{len(tags)} batches kept; the newest: {tags[-1]}", highlight=False)
+        console.print(f"\n{len(tags)} batches kept; the newest: {tags[-1]}")
 
 
 @app.command("verify")
@@ -90,11 +90,9 @@ def verify(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: Json = False) -> None:
         console = _console()
         for issue in issues[:50]:
             key = ", ".join(f"{k} {v}" for k, v in issue.row_key.items())
-            console.print(
-                f"{issue.check_name}: {issue.table_name} {key}: {issue.detail}", highlight=False, markup=False
-            )
+            console.print(f"{issue.check_name}: {issue.table_name} {key}: {issue.detail}")
         if len(issues) > 50:
-            console.print(f"... and {len(issues) - 50} more (--json prints all)", highlight=False)
+            console.print(f"... and {len(issues) - 50} more (--json prints all)")
         if not issues:
             console.print("The tables are whole: counts as promised, keys unique, tags complete, files readable.")
     if issues:
@@ -114,7 +112,6 @@ def maintain(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: Json = False) -> Non
     _console().print(
         f"Merged {merged} small files of {len(done.merged_files)} tables, deleted {done.orphan_files} files that no "
         f"snapshot has ({done.orphan_bytes / 1e6:.1f} MB), in {done.seconds:.1f} s.",
-        highlight=False,
     )
 
 
@@ -127,10 +124,10 @@ def _show_batch(report: "BatchReport", as_json: bool) -> None:
         console.print("The tables are up to date: no new raw file.")
         return
     for path, reason in report.rejected:
-        console.print(f"rejected {path}: {reason}", style="red", highlight=False, markup=False)
+        console.print(f"rejected {path}: {reason}", style="red")
     for name, rows in report.rows.items():
         if rows:
-            console.print(f"{name:<20} {rows:>10,} rows", highlight=False)
+            console.print(f"{name:<20} {rows:>10,} rows")
     told = [f"{report.loaded} files loaded in {report.seconds:.1f} s"]
     if report.rejected:
         told.append(f"{len(report.rejected)} rejected")
@@ -138,7 +135,7 @@ def _show_batch(report: "BatchReport", as_json: bool) -> None:
         told.append(f"{report.duplicates:,} rows were there already")
     if report.issues:
         told.append(f"{report.issues} new rows in quality_issues")
-    console.print(f"{', '.join(told)}. Batch {report.batch_id}", highlight=False)
+    console.print(f"{', '.join(told)}. Batch {report.batch_id}")
 
 
 def _raw(data_dir: Path) -> "RawStore":
@@ -156,6 +153,6 @@ def _print_json(found: Any) -> None:
 
 
 def _console() -> Any:
-    from rich.console import Console
+    from simulator.cli.console import PlainConsole
 
-    return Console()
+    return PlainConsole()

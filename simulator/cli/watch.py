@@ -8,6 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from simulator.watch import Watch
 
@@ -28,9 +29,9 @@ def watch(
     ] = None,
 ) -> int:
     """Show running VQEs live: energy, error, gradient norm and a sparkline of the convergence. Ctrl-C ends it."""
-    from rich.console import Console
     from rich.live import Live
 
+    from simulator.cli.console import PlainConsole
     from simulator.settings import load_settings
     from simulator.watch import Watch, make_source
 
@@ -40,7 +41,7 @@ def watch(
 
         require_kafka()
     source, watched = make_source(settings, since_seconds=since), Watch(tuple(run or ()))
-    console = Console() if sys.stdout.isatty() else Console(width=140)
+    console = PlainConsole(width=None if sys.stdout.isatty() else 140)
     quiet_rounds = 0
     try:
         with Live(_table(watched), console=console, auto_refresh=False, transient=False) as live:
@@ -62,6 +63,7 @@ def watch(
 def _table(watched: "Watch") -> "Table":
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
     from simulator.watch import sparkline
 
@@ -81,17 +83,19 @@ def _table(watched: "Watch") -> "Table":
         table.add_row(
             r.run_id[-8:], r.molecule, r.ansatz, r.optimizer, "" if r.iteration is None else str(r.iteration),
             "" if r.energy is None else f"{r.energy:.8f}",
-            "" if r.error_mha is None else f"[{'green' if good else 'yellow'}]{r.error_mha:+.4f}[/]",
+            "" if r.error_mha is None else Text(f"{r.error_mha:+.4f}", style="green" if good else "yellow"),
             "" if r.gradient_norm is None else f"{r.gradient_norm:.1e}", f"{r.seconds:.1f}",
-            f"[cyan]{sparkline(r.points)}[/]", _status(r.status, r.physical),
+            Text(sparkline(r.points), style="cyan"), _status(r.status, r.physical),
         )  # fmt: skip
     if not runs:
         table.caption = "waiting for events"
     return table
 
 
-def _status(status: str, physical: bool | None) -> str:
+def _status(status: str, physical: bool | None) -> "Text":
+    from rich.text import Text
+
     if physical is False:
-        return "[bold red]unphysical[/]"
+        return Text("unphysical", style="bold red")
     colour = {"running": "cyan", "completed": "green", "interrupted": "yellow"}.get(status, "red")
-    return f"[{colour}]{status}[/]"
+    return Text(status, style=colour)

@@ -1,6 +1,5 @@
 """Asked to stop, a run is interrupted, whatever it was doing: at every stage, with every optimizer and engine."""
 
-
 import pytest
 
 import simulator.vqe

@@ -1,0 +1,42 @@
+"""Reading what a user names: bounded, and every way in which a file can be wrong is one line."""
+
+from pathlib import Path
+
+from simulator.errors import InputError
+
+MAX_BYTES = 16 << 20
+"""A file for people: an experiment of 100,000 seeds has 1 MB, a molecule of 1,000 atoms 60 kB."""
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of a file in UTF-8, with or without a byte order mark.
+
+    Args:
+        path: a file, or a pipe.
+        what: how errors name it, e.g. `sweep lih.yaml`.
+
+    Raises:
+        InputError: it is not there, cannot be read, is larger than `MAX_BYTES`, or is no text.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise InputError(f"{what}: {error.strerror}") from None
+    except OSError as error:
+        raise InputError(f"{what}: cannot be read ({error.strerror})") from None
+    if len(content) > MAX_BYTES:
+        raise InputError(f"{what}: larger than {MAX_BYTES >> 20} MiB")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{what}: not UTF-8 text (byte {error.start})") from None
+    if "\0" in text:
+        raise InputError(f"{what}: not text (it holds NUL bytes)")
+    return text
+
+
+def shown(value: object) -> str:
+    """A value as messages cite it: its beginning, where it is long."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
