@@ -9,8 +9,9 @@ MASK = "***"
 _SHORTEST = 6
 """Characters of a secret that is masked wherever it stands; a shorter one could be a part of any word."""
 
-_USERINFO = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>]*)@")
-"""Greedy: a password may hold / and @ although a URL should not."""
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*://"
+_USERINFO = re.compile(rf"(\b{_SCHEME})((?:(?!,{_SCHEME})[^\s'\"<>])*)@")
+"""Up to the last @ of a URL: a password may hold / and @ although it should be quoted. URLs may stand in a list."""
 
 _NAMED = r"[\w.-]*(?:password|passwd|pwd|secret|token|credential|signature|api[-_]?key|access[-_]?key)[\w.-]*"
 _QUERY = re.compile(rf"([?&;](?:{_NAMED}|key|sig)=)[^&;\s'\"<>]+", re.IGNORECASE)

@@ -3,6 +3,8 @@
 from simulator.credentials import mask
 
 SHOW_WHERE = "VQE_LOG_LEVEL=debug shows where"
+_LONGEST = 900
+"""Characters of a line that a user is told; what was given may be a megabyte."""
 
 
 class VqeError(Exception):
@@ -44,7 +46,8 @@ def explained(error: BaseException) -> tuple[str, int]:
     What is no `VqeError` is either the machine's or a defect; the line says which class it was and how to see where.
     """
     if isinstance(error, VqeError):
-        return one_line(error), error.exit_code
+        line = one_line(error)
+        return (line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."), error.exit_code
     if isinstance(error, MemoryError):
         return "the machine ran out of memory", 1
     if isinstance(error, OSError) and error.strerror:

@@ -8,25 +8,26 @@ MAX_BYTES = 16 << 20
 """A file for people: an experiment of 100,000 seeds has 1 MB, a molecule of 1,000 atoms 60 kB."""
 
 
-def read_text(path: Path, what: str) -> str:
+def read_text(path: Path, what: str, max_bytes: int = MAX_BYTES) -> str:
     """The text of a file in UTF-8, with or without a byte order mark.
 
     Args:
         path: a file, or a pipe.
         what: how errors name it, e.g. `sweep lih.yaml`.
+        max_bytes: the largest file that is taken.
 
     Raises:
-        InputError: it is not there, cannot be read, is larger than `MAX_BYTES`, or is no text.
+        InputError: it is not there, cannot be read, is too large, or is no text.
     """
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            content = file.read(max_bytes + 1)
     except FileNotFoundError as error:
         raise InputError(f"{what}: {error.strerror}") from None
     except OSError as error:
         raise InputError(f"{what}: cannot be read ({error.strerror})") from None
-    if len(content) > MAX_BYTES:
-        raise InputError(f"{what}: larger than {MAX_BYTES >> 20} MiB")
+    if len(content) > max_bytes:
+        raise InputError(f"{what}: larger than {max_bytes >> 20} MiB")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -18,6 +18,7 @@ from simulator.basis_sets import check_basis_name, ecp_electrons, ecp_of
 from simulator.bonds import stretched_bond
 from simulator.elements import ATOMIC_NUMBERS
 from simulator.errors import InputError
+from simulator.input_files import shown
 from simulator.molecules import BOHR, Molecule, bundled_molecules
 
 MAPPERS = ("jordan_wigner", "parity", "bravyi_kitaev")
@@ -99,7 +100,9 @@ class RunSpec:
         put("_molecule", molecule)
         put("elements", molecule.elements)
         put("geometry", tuple(tuple(_plain(x) for x in atom) for atom in molecule.geometry))
-        put("basis", str(self.basis).strip().lower())
+        if not isinstance(self.basis, str) or not self.basis.isprintable():
+            raise InputError(f"basis must be a name, e.g. sto-3g, not {shown(self.basis)}")
+        put("basis", self.basis.strip().lower())
         check_basis_name(self.basis)
         for name, allowed in (
             ("mapper", MAPPERS), ("ansatz", ANSATZE), ("initial_point", INITIAL_POINTS), ("engine", ENGINES),
@@ -110,6 +113,8 @@ class RunSpec:
         _check_int("max_iterations", self.max_iterations, 1, 10_000_000)
         _check_int("seed", self.seed, 0, MAX_SEED)
         _check_int("spec_version", self.spec_version, 1, SPEC_VERSION)
+        if self.noise is not None and not isinstance(self.noise, Noise):
+            raise InputError(f"noise must be a noise model, not {shown(self.noise)}")
         if self.shots is not None:
             _check_int("shots", self.shots, 1, 1_000_000_000)
         if not (_is_number(self.tolerance) and 0 < self.tolerance < 1):
@@ -392,9 +397,9 @@ def parse_active_space(text: str) -> tuple[int, int]:
     parts = [p.strip().lower() for p in text.split(",")]
     if len(parts) == 2 and parts[0].endswith("e") and parts[1].endswith("o"):
         electrons, orbitals = parts[0][:-1], parts[1][:-1]
-        if electrons.isascii() and orbitals.isascii() and electrons.isdigit() and orbitals.isdigit():
+        if re.fullmatch("[0-9]{1,9}", electrons) and re.fullmatch("[0-9]{1,9}", orbitals):
             return int(electrons), int(orbitals)
-    raise InputError(f"active space {text!r} is not of the form 4e,4o (electrons, spatial orbitals)")
+    raise InputError(f"active space {shown(text)} is not of the form 4e,4o (electrons, spatial orbitals)")
 
 
 @dataclass(frozen=True)
@@ -421,8 +426,8 @@ def parse_space(text: str) -> ActiveSpace:
     """
     name, colon, number = text.strip().lower().partition(":")
     if name == "auto":
-        if not (colon and number.isascii() and number.isdigit() and int(number) > 0):
-            raise InputError(f"active space {text!r} is not of the form auto:6 (orbitals by natural occupation)")
+        if not (colon and re.fullmatch("0*[1-9][0-9]{0,8}", number)):
+            raise InputError(f"active space {shown(text)} is not of the form auto:6 (orbitals by natural occupation)")
         return ActiveSpace(natural_orbitals=int(number))
     electrons, orbitals = parse_active_space(text)
     return ActiveSpace(electrons, orbitals)
@@ -497,7 +502,7 @@ def _bundled_ids() -> frozenset[str]:
 
 def _check_int(name: str, value: Any, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InputError(f"{name.replace('_', ' ')} must be a whole number from {low} to {high}, not {value!r}")
+        raise InputError(f"{name.replace('_', ' ')} must be a whole number from {low} to {high}, not {shown(value)}")
 
 
 def _is_number(value: Any) -> bool:

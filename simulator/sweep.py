@@ -21,6 +21,8 @@ SPEC_KEYS = (
     "charge", "multiplicity",
 )  # fmt: skip
 MAX_RUNS = 1_000_000
+MAX_BYTES = 4 << 20
+"""Bytes of an experiment file, which the parser takes by the second."""
 MAX_VALUES = 2 * MAX_RUNS
 """Values of an experiment file: more cannot be runs."""
 MAX_DEPTH = 20
@@ -58,7 +60,7 @@ def load_sweep(path: Path) -> Sweep:
 class _Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
-        text = read_text(path, f"sweep {path}")
+        text = read_text(path, f"sweep {path}", MAX_BYTES)
         try:
             node = yaml.compose(text, Loader=yaml.SafeLoader)
         except RecursionError:
@@ -68,7 +70,8 @@ class _Reader:
             where = f":{mark.line + 1}" if mark else ""
             raise InputError(f"sweep {path}{where}: {getattr(error, 'problem', None) or 'not YAML'}") from None
         self.lines: dict[tuple[str | int, ...], int] = {}
-        self.values = 0
+        if node is not None:
+            self._check_size(node)
         self.data = self._plain(node, ()) if node is not None else None
 
     def fail(self, where: tuple[str | int, ...], message: str) -> InputError:
@@ -76,14 +79,30 @@ class _Reader:
             where = where[:-1]
         return InputError(f"sweep {self.path}:{self.lines.get(where, 1)}: {message}")
 
+    def _check_size(self, root: yaml.Node) -> None:
+        """Refuse what would be too large once aliases stand for their values: ten lines can be a billion of them.
+
+        Each node is looked at once, however many aliases name it.
+        """
+        sizes: dict[int, int] = {}
+
+        def size(node: yaml.Node, depth: int) -> int:
+            line = node.start_mark.line + 1
+            if depth > MAX_DEPTH:  # an alias within what it stands for never ends
+                raise InputError(f"sweep {self.path}:{line}: nested more than {MAX_DEPTH} levels deep")
+            if id(node) not in sizes:
+                inner = [n for pair in node.value for n in pair] if isinstance(node, yaml.MappingNode) else node.value
+                values = inner if isinstance(node, yaml.CollectionNode) else []
+                sizes[id(node)] = 1 + sum(size(n, depth + 1) for n in values)
+                if sizes[id(node)] > MAX_VALUES:
+                    raise InputError(f"sweep {self.path}:{line}: more than {MAX_VALUES:,} values")
+            return sizes[id(node)]
+
+        size(root, 0)
+
     def _plain(self, node: yaml.Node, where: tuple[str | int, ...]) -> Any:
         """The node's value; the line of each value is remembered under its path."""
         self.lines[where] = node.start_mark.line + 1
-        self.values += 1  # an alias counts as often as it is used: ten lines of them can stand for a billion values
-        if self.values > MAX_VALUES:
-            raise self.fail(where, f"more than {MAX_VALUES:,} values")
-        if len(where) > MAX_DEPTH:  # an alias within what it stands for never ends
-            raise self.fail(where, f"nested more than {MAX_DEPTH} levels deep")
         if isinstance(node, yaml.MappingNode):
             mapping: dict[str, Any] = {}
             for key_node, value_node in node.value:
@@ -98,7 +117,7 @@ class _Reader:
         constructor = yaml.SafeLoader("")
         try:
             value = constructor.construct_object(node)
-        except (ValueError, yaml.YAMLError):
+        except Exception:  # the library checks tags such as !!timestamp in ways of its own
             raise self.fail(where, f"{shown(node.value)} cannot be read") from None
         if isinstance(value, str) and _is_float(value):  # YAML 1.1 reads 1e-5 as text
             return float(value)
@@ -235,6 +254,8 @@ def _spec_fields(values: dict[str, Any]) -> dict[str, Any]:
             out["noise"] = Noise(**noise)
         except TypeError:
             raise InputError("noise takes one_qubit, two_qubit and readout") from None
+    elif noise is not None:
+        raise InputError(f"noise must be a text or a mapping of one_qubit, two_qubit and readout, not {shown(noise)}")
     for key in ("optimizer_options",):
         if out.get(key) is not None and not isinstance(out[key], dict):
             raise InputError(f"{key} must be a mapping")

@@ -60,7 +60,7 @@ def warehouse_fault(error: Exception, location: "Location") -> VqeError | None:
         return None  # its callers know what it means
     if any(c.startswith("pyiceberg.") for c in kinds):
         return StorageError(f"warehouse {location.warehouse}: {_first(line)}")
-    if isinstance(error, ValueError) and "pyiceberg.io" in read:  # no store is known for its scheme
+    if isinstance(error, ValueError) and read[-1].startswith("pyiceberg.io"):  # no store is known for its scheme
         return InputError(f"VQE_WAREHOUSE {location.warehouse}: {_first(line)}")
     return None
 

@@ -1,12 +1,14 @@
 """The `vqe` command and what every subcommand shares: errors in one line, exit codes."""
 
 import contextlib
+import errno
 import io
 import logging
 import os
 import select
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -88,19 +90,28 @@ def _run(arguments: Sequence[str] | None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         _complain("interrupted")
         return 130
+    except SystemExit as left:  # typer's end of every broken pipe
+        if not isinstance(left.__context__, OSError):
+            raise
+        return _failed(left.__context__)
     except Exception as error:
-        if isinstance(error, OSError) and (problem := _stdout_problem(error)) is not None:
-            with contextlib.suppress(OSError):  # what is left in the buffer goes nowhere
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            if isinstance(problem, BrokenPipeError):  # `vqe sql ... | head` has read enough
-                return 128 + signal.SIGPIPE
-            _complain(f"standard output: {problem.strerror}")
-            return 1
-        if _debugging() and not isinstance(error, VqeError):
-            _print_err(mask(traceback.format_exc().rstrip()))
-        line, code = explained(error)
-        _complain(line)
-        return code
+        return _failed(error)
+
+
+def _failed(error: Exception) -> int:
+    """Tell of an error; returns the exit code."""
+    if isinstance(error, OSError) and (problem := _stdout_problem(error)) is not None:
+        with contextlib.suppress(OSError):  # what is left in the buffer goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(problem, BrokenPipeError):  # `vqe sql ... | head` has read enough
+            return 128 + signal.SIGPIPE
+        _complain(f"standard output: {problem.strerror}")
+        return 1
+    if _debugging() and not isinstance(error, VqeError):
+        _print_err(mask("".join(traceback.format_exception(error)).rstrip()))
+    line, code = explained(error)
+    _complain(line)
+    return code
 
 
 def _check_text(arguments: Sequence[str]) -> None:
@@ -139,6 +150,9 @@ def _quiet_libraries() -> None:
         warnings.simplefilter("ignore")
     logging.getLogger().addHandler(logging.NullHandler())
     sys.unraisablehook = lambda _: None
+    threading.excepthook = lambda e: _print_err(
+        f"vqe: thread {e.thread and e.thread.name}: {explained(e.exc_value or Exception())[0]}"
+    )
 
 
 def _debugging() -> bool:
@@ -156,11 +170,7 @@ def _stdout_problem(error: OSError) -> OSError | None:
             return error if polled.poll(0) else None
         except (OSError, ValueError):
             return None
-    try:
-        sys.stdout.flush()
-    except OSError as problem:
-        return problem
-    return None
+    return error if error.errno in (errno.ENOSPC, errno.EIO, errno.EFBIG) else None
 
 
 def _complain(message: str) -> None:

@@ -125,8 +125,10 @@ def make_admin(settings: Settings) -> "AdminClient":
     return AdminClient(kafka_config(settings))
 
 
-def registry_away(settings: Settings, error: Exception) -> ServiceError:
-    """What a user is told where the registry gave no answer: why, in one line."""
+def registry_away(settings: Settings, error: Exception) -> VqeError:
+    """What a user is told where the registry gave no answer: why, in one line. Bad settings stay what they are."""
+    if isinstance(error, VqeError):
+        return error
     return ServiceError(f"registry {settings.registry_url} does not answer: {one_line(error)}")
 
 
