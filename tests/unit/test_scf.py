@@ -95,6 +95,22 @@ def test_what_diis_does_not_converge_runs(molecule, basis, energy):
     assert found.solution.energy == pytest.approx(energy, abs=2e-6)
 
 
+def test_a_level_shift_alone_converges_what_swings(monkeypatch):
+    from simulator import scf
+
+    plain = scf._second_order
+
+    def idle(mf):
+        out = plain(mf)
+        out.max_cycle = 0
+        return out
+
+    monkeypatch.setattr(scf, "_second_order", idle)
+    found = orbitals_of(diatomic("H", "F", 2.5)).solution
+    assert (found.mf.converged, found.retried) == (True, True)
+    assert found.energy == pytest.approx(-98.162552, abs=2e-6)
+
+
 def test_what_is_nearly_stationary_is_accepted_with_its_gradient(monkeypatch):
     plain = integrals._scf
 
