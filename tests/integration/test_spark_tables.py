@@ -321,9 +321,7 @@ def test_maintenance_beside_ingest_loses_no_row_and_keeps_tags(
     upkeep.join()
     (done,) = answers
     assert done["compacted_files"]["vqe_iterations"] >= 4
-    assert (
-        done["commits"].count("compact vqe_iterations") >= 3
-    )  # in steps of two files, each with its own hold of the lock
+    assert done["commits"].count("compact vqe_iterations") >= 3  # in steps of two files, the lock given back between
     assert done["orphan_files"] >= 1
     with embedded(monkeypatch):
         batch.build(tmp_path, now=NOW)
@@ -333,11 +331,14 @@ def test_maintenance_beside_ingest_loses_no_row_and_keeps_tags(
     assert maintenance.verify(".", store=batch.store_of(f"s3://{place.bucket}")) == []
     # who has opened the newest batch before its files are merged reads on
     iterations = by_name("vqe_iterations")
+    write_runs(tmp_path, [Run(5)], 5)  # the last batch may have come between two steps: its file is merged then
+    place.put_folder(tmp_path)
+    driver.run(place, "build", now=NOW.isoformat())
     with Warehouse.read(".") as found:
-        assert len(found.load(iterations).scan().to_arrow()) == 15
+        assert len(found.load(iterations).scan().to_arrow()) == 18
         opened = found.load(iterations).scan()
         assert driver.run(place, "maintain", min_files=2)["compacted_files"]
-        assert len(opened.to_arrow()) == 15
+        assert len(opened.to_arrow()) == 18
     with Warehouse.read(".") as found:
         assert found.keeps_for_readers(iterations)
 
