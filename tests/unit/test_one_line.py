@@ -68,12 +68,24 @@ def ran(tmp_path_factory):
     return data
 
 
+@pytest.fixture(scope="module")
+def built(ran, tmp_path_factory):
+    """A folder with that run's data dir and tables, and a copy of it that stays whole."""
+    folder = tmp_path_factory.mktemp("built")
+    (folder / "one.yaml").write_text("molecules: [h2]\n")
+    shutil.copytree(ran / "raw", folder / "vqe-data" / "raw")
+    assert _run(["tables", "build", "--data-dir", str(folder / "vqe-data")]) == 0
+    shutil.copytree(folder / "vqe-data", folder / "whole")
+    return folder
+
+
 @pytest.fixture
-def data(ran, tmp_path):
-    """A data dir with that run and its tables."""
-    shutil.copytree(ran / "raw", tmp_path / "vqe-data" / "raw")
-    assert _run(["tables", "build"]) == 0
-    return tmp_path / "vqe-data"
+def data(built, monkeypatch):
+    """The data dir in the current folder, whole again: Iceberg's paths are absolute, so it is always the same one."""
+    shutil.rmtree(built / "vqe-data")
+    shutil.copytree(built / "whole", built / "vqe-data")
+    monkeypatch.chdir(built)
+    return built / "vqe-data"
 
 
 def check(capsys, arguments, codes, says):
@@ -286,7 +298,7 @@ EXPERIMENTS = {
     "empty": "", "text": "molecules", "list": "[h2]", "nul": "molecules: [h2]\n\0", "binary": bytes(range(256)),
     "utf-16": "molecules: [h2]\n".encode("utf-16"), "recursive": "molecules: &m [h2, *m]\n",
     "recursive mapping": "molecules: [h2]\nsettings: &s {optimizer_options: *s}\n",
-    "deep": "molecules: " + "[" * 3000 + "]" * 3000, "deep blocks": "".join(f"{' ' * i}-\n" for i in range(100)),
+    "deep": "molecules: " + "[" * 1000 + "]" * 1000, "deep blocks": "".join(f"{' ' * i}-\n" for i in range(100)),
     "bomb": BOMB, "many seeds": "molecules: [h2]\nseeds: 10000000000000\n",
     "a long number": f"molecules: [h2]\nseeds: {'9' * 5000}\n", "a long seed": f"molecules: [h2]\nseeds: [{'9' * 4000}]\n",
     "no seeds": "molecules: [h2]\nseeds: -3\n", "object": "molecules: !!python/object/apply:os.getcwd []\n",
