@@ -2,7 +2,8 @@
 
 The longest chain is images, then the journey through them; all else runs beside it, one after another. A stage's output goes to
 build/ci/<stage>.log and is printed when the stage ends; a table of all stages with their seconds comes last. The first stage that fails
-ends the run: its output's end is repeated, and what still runs is stopped.
+ends the run: its output's end is repeated, and what still runs is stopped. With VQE_CI_KEEP_GOING=1 the others run to their ends
+first, so that one run shows all that is wrong; it fails all the same.
 """
 
 import contextlib
@@ -32,6 +33,7 @@ class Stage:
     process: "subprocess.Popen[bytes] | None" = None
     began: float = 0.0
     seconds: float = 0.0
+    ended: bool = False
     passed: bool = False
 
     @property
@@ -95,15 +97,17 @@ class Run:
 
     def all_pass(self) -> bool:
         """Runs everything, until the first failure."""
-        while any(not stage.passed for stage in self.stages):
-            passed = {stage.name for stage in self.stages if stage.passed}
+        keep_going = os.environ.get("VQE_CI_KEEP_GOING") == "1"
+        while any(not stage.ended for stage in self.stages):
+            ended = {stage.name for stage in self.stages if stage.ended}
             for stage in self.stages:
-                if stage.process is None and passed.issuperset(stage.needs):
+                if stage.process is None and ended.issuperset(stage.needs):
                     self.say(f"{stage.name} begins")
                     stage.start(self.environment)
             for stage in self.stages:
-                if stage.process is None or stage.passed or stage.process.poll() is None:
+                if stage.process is None or stage.ended or stage.process.poll() is None:
                     continue
+                stage.ended = True
                 stage.seconds = time.monotonic() - stage.began
                 output = stage.log.read_text(errors="replace")
                 self.say(f"{stage.name}: {stage.seconds:.0f} s")
@@ -111,10 +115,11 @@ class Run:
                 if stage.process.returncode:
                     self.say(f"{stage.name} FAILED with exit code {stage.process.returncode}; its output ends")
                     print("\n".join(output.splitlines()[-60:]), flush=True)
-                    return False
-                stage.passed = True
+                    if not keep_going:
+                        return False
+                stage.passed = stage.process.returncode == 0
             time.sleep(0.5)
-        return True
+        return all(stage.passed for stage in self.stages)
 
     def stop(self) -> None:
         """Interrupts what still runs, as Ctrl-C would, and kills what does not end by that."""
