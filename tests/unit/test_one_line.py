@@ -440,7 +440,7 @@ def vqe(*arguments, **given):
     return subprocess.run([*VQE, *arguments], stderr=subprocess.PIPE, text=True, env=env, **given)
 
 
-@pytest.mark.parametrize("arguments", [["molecules"], ["sql", "show tables"], ["--help"]])
+@pytest.mark.parametrize("arguments", [["molecules"], ["sql", "select '⟨S²⟩'"], ["--help"]])
 def test_a_stdout_of_any_kind(data, arguments):
     ascii_only = vqe(*arguments, stdout=subprocess.PIPE, env={"PYTHONIOENCODING": "ascii"})
     assert (ascii_only.returncode, ascii_only.stderr) == (0, "")

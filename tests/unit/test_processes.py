@@ -100,13 +100,21 @@ def test_a_stop_that_comes_before_a_child_is_ready_is_kept_for_its_first_job(chi
 def test_a_child_started_by_a_thread_outlives_that_thread(tmp_path):
     """Linux tells a child that its parent has died when the thread that started it has ended."""
     started = []
-    thread = threading.Thread(target=lambda: started.append(Child(Settings(data_dir=tmp_path))))
+
+    def start() -> None:
+        started.append(Child(Settings(data_dir=tmp_path)))
+        started[0].submit(H2)
+        eventually(started[0].answer)  # it has asked the kernel by now
+
+    thread = threading.Thread(target=start)
     thread.start()
     thread.join()
     (child,) = started
     try:
+        first = child.process.pid
         child.submit(H2)
         assert eventually(child.answer).completed
+        assert child.process.pid == first
     finally:
         child.kill()
 
