@@ -1,23 +1,30 @@
 """Settings: where results go, what is logged, who may read them. Never what decides a number: that is `RunSpec`.
 
-Every setting is a `VQE_` environment variable, also read from a `.env` file in the working directory.
+Every setting is a `VQE_` environment variable, also read from a `.env` file in the working directory. So are the `AWS_`
+variables of an object store. A variable that is set wins over the file. `~` at the beginning of a path is the home folder.
 """
 
 import io
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from simulator.credentials import remember
 from simulator.errors import InputError
 from simulator.input_files import read_text
 
+DOTENV = Path(".env")
+_EXPORTED = ("VQE_", "AWS_")
+"""What the names of variables begin with that `.env` may set for a command, its libraries and its children."""
 
-class Settings(BaseSettings):
-    """What a process needs to know beside the specification."""
+
+class TableSettings(BaseSettings):
+    """Where the tables are: all that a job needs to know that has no business with Kafka and its secrets."""
 
     model_config = SettingsConfigDict(
         env_prefix="VQE_",
@@ -26,6 +33,33 @@ class Settings(BaseSettings):
         extra="ignore",
         frozen=True,
     )
+
+    catalog_uri: str | None = Field(
+        None, description="Database of the Iceberg catalog, as SQLAlchemy names it; none: a file in the data dir."
+    )
+    warehouse: str | None = Field(None, description="Folder or s3:// address of the tables; none: in the data dir.")
+    raw_store: str | None = Field(
+        None,
+        description="Folder with raw/, or s3:// bucket, of the raw objects that become tables; none: the data dir.",
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _from_home(cls, value: Any, info: ValidationInfo) -> Any:
+        name = info.field_name or ""
+        is_path = name in ("warehouse", "raw_store") or cls.model_fields[name].annotation in (Path, Path | None)
+        return from_home(value) if is_path and isinstance(value, Path | str) else value
+
+    @field_validator("catalog_uri", "warehouse")
+    @classmethod
+    def _url_from_home(cls, value: str | None) -> str | None:
+        if value is None or (match := re.match(r"(sqlite[^:]*:///|file://)(~.*)", value, re.DOTALL)) is None:
+            return value
+        return match[1] + from_home(match[2])
+
+
+class Settings(TableSettings):
+    """What a process needs to know beside the specification."""
 
     data_dir: Path = Field(Path("vqe-data"), description="Folder of raw files, tables and reports.")
     sink: Literal["file", "kafka"] = Field("file", description="Where events go.")
@@ -154,23 +188,81 @@ class Settings(BaseSettings):
         return self.data_dir / "spool"
 
 
+_Kind = TypeVar("_Kind", bound=TableSettings)
+
+
 def load_settings(**given: Any) -> Settings:
     """Settings from the environment, with what was given on the command line (None: not given) before them.
 
     Raises:
         InputError: a value is not allowed.
     """
-    _check_dotenv(Path(".env"))
+    return _load(Settings, **given)
+
+
+def load_table_settings() -> TableSettings:
+    """Where the tables are, from the environment.
+
+    Raises:
+        InputError: a value is not allowed.
+    """
+    return _load(TableSettings)
+
+
+def _load(kind: type[_Kind], **given: Any) -> _Kind:
+    _check_dotenv(DOTENV)
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        return kind(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         reason = first["msg"].removeprefix("Value error, ")
         if not name:
             raise InputError(f"settings: {reason}") from None
-        shown = "" if "password" in name or name.endswith("_url") else f" {first.get('input')!r}"
+        shown = "" if "password" in name or name.endswith(("_url", "_uri")) else f" {first.get('input')!r}"
         raise InputError(f"setting {name} (VQE_{name.upper()}){shown}: {reason}") from None
+
+
+def from_home(path: str | Path) -> str:
+    """The path with `~` or `~user` at its beginning replaced by that home folder.
+
+    Raises:
+        ValueError: nobody has that name.
+    """
+    try:
+        return str(Path(path).expanduser()) if str(path).startswith("~") else str(path)
+    except RuntimeError:
+        raise ValueError(f"{path}: there is no home folder of that name") from None
+
+
+def environment() -> Mapping[str, str]:
+    """The environment with what `.env` adds to it: `VQE_` and `AWS_` variables that are not set or empty.
+
+    Raises:
+        InputError: a line of `.env` cannot be read.
+    """
+    _check_dotenv(DOTENV)
+    if not DOTENV.is_file():
+        return os.environ
+    from dotenv import dotenv_values
+
+    merged = dict(os.environ)
+    for name, value in dotenv_values(DOTENV, encoding="utf-8").items():
+        name = name.upper() if name.upper().startswith("VQE_") else name  # the settings ignore the case
+        if name.startswith(_EXPORTED) and value and not merged.get(name):
+            merged[name] = value
+    return merged
+
+
+def export_dotenv() -> None:
+    """Put what `.env` adds into this process's environment: options, libraries (boto3) and child processes read it there.
+
+    Raises:
+        InputError: a line of `.env` cannot be read.
+    """
+    found = environment()
+    if found is not os.environ:
+        os.environ.update(found)
 
 
 def _check_dotenv(path: Path) -> None:

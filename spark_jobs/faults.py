@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from simulator.errors import InputError, StorageError, VqeError, one_line
 
 if TYPE_CHECKING:
-    from spark_jobs.warehouse import Location
+    from spark_jobs.location import Location
 
 CONNECT_SECONDS = 10
 """How long Postgres and S3 may take to answer a connection."""

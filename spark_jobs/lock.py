@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING
 from simulator.errors import StorageError
 
 if TYPE_CHECKING:
-    from spark_jobs.warehouse import Location
+    from spark_jobs.location import Location
 
 WAIT_SECONDS = 600.0
 _POLL_SECONDS = 0.05

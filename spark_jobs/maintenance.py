@@ -16,9 +16,9 @@ from simulator.errors import StorageError
 from spark_jobs import quality
 from spark_jobs import tables as declared
 from spark_jobs.ledger import Ledger
+from spark_jobs.location import local_path
 from spark_jobs.lock import WAIT_SECONDS, lock_of
 from spark_jobs.quality import Issue
-from spark_jobs.query import local_path
 from spark_jobs.raw import RawStore, store_of
 from spark_jobs.tables import LEDGER, TABLES, Table
 from spark_jobs.warehouse import MAX_TAGS, SKEW_MS, TAG_PREFIX, Location, Warehouse, delete_quietly, tags_of

@@ -28,6 +28,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from simulator.errors import InputError, StorageError
+from spark_jobs.location import local_path
 from spark_jobs.table_dataset import table_dataset
 from spark_jobs.tables import NAMESPACE, TABLES, Table
 from spark_jobs.warehouse import TAG_PREFIX, Warehouse
@@ -319,7 +320,7 @@ def _register_table(
         nulls = ", ".join(f'CAST(NULL AS {type_}) AS "{name}"' for _, name, type_ in columns)
         connection.execute(f"CREATE VIEW {NAMESPACE}.{table.name} AS SELECT {nulls} LIMIT 0")
         return
-    listed = ", ".join("'" + str(p).replace("'", "''") + "'" for p in paths)
+    listed = ", ".join(_literal(_as_pattern(p)) for p in paths if p is not None)
     evolved = len(found.metadata.schemas) > 1  # then files may differ in their columns, and DuckDB opens all of them
     source = f"read_parquet([{listed}], union_by_name = {str(evolved).lower()})"
     held = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
@@ -357,24 +358,40 @@ def duckdb_type(type_: IcebergType) -> str:
     return names.get(str(type_), str(type_).upper())
 
 
-def local_path(location: str) -> Path | None:
-    """The path of a local file's location; None for another store's."""
-    if location.startswith("file:"):
-        return Path("/" + location.removeprefix("file:").lstrip("/"))
-    return None if "://" in location else Path(location)
-
-
 def _fences(warehouse: Warehouse) -> list[str]:
     """What keeps a query to the warehouse's files."""
-    root = local_path(warehouse.location.warehouse)
-    allowed = [] if root is None else ["SET allowed_directories = ['" + str(root).replace("'", "''") + "/']"]
-    return [*allowed, "SET enable_external_access = false", "SET lock_configuration = true"]
+    roots = _roots(warehouse)
+    patterns = [*map(str, roots), *map(_as_pattern, roots)]  # DuckDB asks for the pattern first, then for what it finds
+    listed = ", ".join(_literal(f"{p}/") for p in dict.fromkeys(patterns))
+    return [
+        *([f"SET allowed_directories = [{listed}]"] if roots else ()),
+        "SET enable_external_access = false",
+        "SET lock_configuration = true",
+    ]
 
 
 def _names_a_file(error: duckdb.Error, warehouse: Warehouse) -> bool:
     """Whether an error is of one of the warehouse's files, e.g. a damaged one, and not of the query."""
+    named = any(f"{root}/" in str(error) for root in _roots(warehouse))
+    return named and not isinstance(error, duckdb.PermissionException)
+
+
+def _roots(warehouse: Warehouse) -> list[Path]:
+    """The folders of a local warehouse: its own, and its tables' where these name it by a link."""
     root = local_path(warehouse.location.warehouse)
-    return root is not None and f"{root}/" in str(error) and not isinstance(error, duckdb.PermissionException)
+    tables = [local_path(warehouse.load(t).location()) for t in warehouse.tables]
+    return [
+        path for path in (root, *tables) if path is not None and (path is root or not root or root not in path.parents)
+    ]
+
+
+def _as_pattern(path: Path) -> str:
+    """The pattern that finds this file alone: DuckDB takes * and [ in a file's name for those of a pattern."""
+    return re.sub(r"[*?\[]", r"[\g<0>]", str(path))
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _parse_error(error: SqlglotError) -> str:

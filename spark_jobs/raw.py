@@ -18,6 +18,7 @@ import numpy as np
 
 from simulator.errors import InputError, StorageError, one_line
 from simulator.schemas import SUNK_TOPICS, major_of
+from simulator.settings import environment, load_table_settings
 from spark_jobs.faults import CONNECT_SECONDS
 
 PREFIX = "raw/"
@@ -221,6 +222,15 @@ class LocalStore:
         return (self.root / path).read_bytes()
 
 
+_S3_VARIABLES = {
+    "endpoint_url": "AWS_ENDPOINT_URL",
+    "region_name": "AWS_REGION",
+    "aws_access_key_id": "AWS_ACCESS_KEY_ID",
+    "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY",
+    "aws_session_token": "AWS_SESSION_TOKEN",
+}
+
+
 class S3Store:
     """Raw objects in a bucket. Endpoint and keys come from the environment: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ..."""
 
@@ -234,7 +244,8 @@ class S3Store:
                 raise InputError("raw objects in S3 need boto3: pip install 'vqe-pipeline[s3]'") from e
             limits = Config(connect_timeout=CONNECT_SECONDS, retries={"mode": "standard", "total_max_attempts": 3})
             try:
-                client = boto3.client("s3", config=limits)
+                variables = environment()
+                client = boto3.client("s3", config=limits, **{k: variables.get(v) for k, v in _S3_VARIABLES.items()})
             except (BotoCoreError, ValueError) as e:  # an address or a region that cannot be one
                 raise InputError(f"raw objects in S3: {one_line(e)}") from e
         self.bucket = bucket
@@ -314,7 +325,7 @@ def store_of(root: str | Path) -> RawStore:
     """The store of a data dir, or of a bucket given as `s3://bucket`."""
     if str(root).startswith("s3://"):
         return S3Store(str(root).removeprefix("s3://").strip("/"))
-    return LocalStore(Path(root))
+    return LocalStore(Path(root).expanduser())
 
 
 def named_store(data_dir: str | Path | None = None) -> RawStore:
@@ -323,7 +334,7 @@ def named_store(data_dir: str | Path | None = None) -> RawStore:
     Raises:
         InputError: there is neither.
     """
-    named = os.environ.get("VQE_RAW_STORE") or data_dir
+    named = load_table_settings().raw_store or data_dir
     if not named:
         raise InputError("VQE_RAW_STORE is not set: name the bucket of raw objects, e.g. s3://local-vqe-results")
     return store_of(named)

@@ -24,6 +24,7 @@ from typing import Any
 from sqlalchemy.engine import make_url
 
 from simulator.errors import InputError
+from simulator.settings import environment
 from spark_jobs.query import VIEWS, view_sql
 from spark_jobs.tables import NAMESPACE
 from spark_jobs.warehouse import CATALOG_NAME, Location
@@ -39,7 +40,7 @@ def spark_session(location: Location, app_name: str = "vqe") -> Any:
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder.appName(app_name)
-    if master := os.environ.get("VQE_SPARK_MASTER"):
+    if master := environment().get("VQE_SPARK_MASTER"):
         builder = builder.master(master)
     for name, value in {**defaults(), **catalog_conf(location)}.items():
         builder = builder.config(name, value)
@@ -81,6 +82,7 @@ def defaults() -> dict[str, str]:
 
 def catalog_conf(location: Location) -> dict[str, str]:
     """Where tables, their catalog and raw objects are, in Spark's words."""
+    location.check()
     url = make_url(location.catalog_uri)
     conf = {
         CATALOG: "org.apache.iceberg.spark.SparkCatalog",
@@ -102,14 +104,14 @@ def catalog_conf(location: Location) -> dict[str, str]:
         raise InputError(f"catalog {url.render_as_string()}: Spark opens one in postgresql or sqlite")
     if location.warehouse.startswith("s3://"):
         conf[f"{CATALOG}.io-impl"] = "org.apache.iceberg.aws.s3.S3FileIO"
-    if endpoint := os.environ.get("AWS_ENDPOINT_URL"):
+    if endpoint := environment().get("AWS_ENDPOINT_URL"):
         conf |= {
             f"{CATALOG}.s3.endpoint": endpoint,
             f"{CATALOG}.s3.path-style-access": "true",
             "spark.hadoop.fs.s3a.endpoint": endpoint,
             "spark.hadoop.fs.s3a.path.style.access": "true",
         }
-    if region := os.environ.get("AWS_REGION"):
+    if region := environment().get("AWS_REGION"):
         conf[f"{CATALOG}.client.region"] = region
         conf["spark.hadoop.fs.s3a.endpoint.region"] = region
     return conf
@@ -134,17 +136,17 @@ def main() -> None:
         raise SystemExit("usage: python -m spark_jobs.spark_session sql|notebook [ARGUMENT...]")
     conf = {**defaults(), **catalog_conf(Location.of("."))}
     conf["spark.sql.catalogImplementation"] = "in-memory"  # else spark-sql makes a Hive metastore in the working folder
-    if master := os.environ.get("VQE_SPARK_MASTER"):
+    if master := environment().get("VQE_SPARK_MASTER"):
         conf["spark.master"] = master
-    environment = {"PYSPARK_PYTHON": sys.executable, **os.environ}
+    variables = {"PYSPARK_PYTHON": sys.executable, **environment()}
     if what == "notebook":
-        environment |= {"PYSPARK_DRIVER_PYTHON": "jupyter", "PYSPARK_DRIVER_PYTHON_OPTS": "lab"}
+        variables |= {"PYSPARK_DRIVER_PYTHON": "jupyter", "PYSPARK_DRIVER_PYTHON_OPTS": "lab"}
     # a file, not arguments: these are seen by every user of the machine
     with tempfile.NamedTemporaryFile("w", prefix="vqe-", suffix=".conf") as file:
         file.writelines(f"{name} {value}\n".replace("\\", r"\\") for name, value in conf.items())
         file.flush()
         command = [_shell("spark-sql" if what == "sql" else "pyspark"), "--properties-file", file.name]
-        raise SystemExit(subprocess.run([*command, *sys.argv[2:]], env=environment).returncode)
+        raise SystemExit(subprocess.run([*command, *sys.argv[2:]], env=variables).returncode)
 
 
 def _shell(name: str) -> str:

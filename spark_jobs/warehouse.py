@@ -6,11 +6,9 @@ and small files are merged where a batch adds to them.
 """
 
 import logging
-import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,10 +29,12 @@ from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
 from pyiceberg.transforms import MonthTransform
 
 from simulator.errors import InputError, StorageError
+from simulator.settings import environment
 from spark_jobs import tables as declared
 from spark_jobs.arrow_builder import arrow_schema, sorted_rows
 from spark_jobs.faults import CONNECT_SECONDS, warehouse_faults, with_timeout
 from spark_jobs.filters import EVERYTHING
+from spark_jobs.location import Location, check_table
 from spark_jobs.tables import LEDGER, NAMESPACE, TABLES, Table
 
 CATALOG_NAME = "vqe"
@@ -83,45 +83,6 @@ before_commit: Callable[[], None] = _lock_is_held
 """Called before each commit: raises where the warehouse lock was lost."""
 
 
-@dataclass(frozen=True)
-class Location:
-    """Where a warehouse and its catalog are.
-
-    A data dir has `warehouse/` with the SQLite catalog in it. `VQE_CATALOG_URI` (SQLAlchemy's form, with the driver:
-    `postgresql+psycopg2://...`) and `VQE_WAREHOUSE` (a folder or `s3://...`) name others.
-    """
-
-    data_dir: Path
-    catalog_uri: str
-    warehouse: str
-
-    @classmethod
-    def of(cls, data_dir: str | Path) -> "Location":
-        root = Path(data_dir).expanduser().resolve()
-        if forbidden := set("?#%") & set(str(root)):
-            raise InputError(
-                f"data dir {root}: Iceberg reads {' '.join(sorted(forbidden))} in a path as parts of a URL"
-            )
-        return cls(
-            data_dir=root,
-            catalog_uri=os.environ.get("VQE_CATALOG_URI") or f"sqlite:///{root / 'warehouse' / 'catalog.db'}",
-            warehouse=os.environ.get("VQE_WAREHOUSE")
-            or f"file://{root / 'warehouse'}",  # not quoted: pyiceberg takes it literally
-        )
-
-    @property
-    def local(self) -> Path:
-        """Folder of a local warehouse, where its lock lies."""
-        return self.data_dir / "warehouse"
-
-    @property
-    def exists(self) -> bool:
-        """Whether a catalog is there; only a file can be missing."""
-        return (
-            not self.catalog_uri.startswith("sqlite:///") or Path(self.catalog_uri.removeprefix("sqlite:///")).is_file()
-        )
-
-
 def quiet_pyiceberg() -> None:
     """pyiceberg logs a warning for what is expected here, e.g. a file that was deleted before."""
     logging.getLogger("pyiceberg").setLevel(logging.ERROR)
@@ -132,6 +93,7 @@ class Warehouse:
 
     def __init__(self, location: Location, tables: Sequence[Table] = TABLES) -> None:
         quiet_pyiceberg()
+        location.check()
         self.location = location
         self.tables = tuple(tables)
         # sqlite3 warns of a connection that is collected unclosed: close() does it
@@ -144,6 +106,7 @@ class Warehouse:
                 pool_pre_ping="true",
                 **_s3_properties(),
             )
+        self.catalog.location = location
         self._loaded: dict[str, IcebergTable] = {}
         self._properties: dict[str, dict[str, str]] = {}  # table -> what its next append sets
         self.as_of: str | None = None
@@ -192,8 +155,8 @@ class Warehouse:
                 self._loaded[table.name] = self.catalog.load_table(table.identifier)
             except FileNotFoundError as e:
                 raise StorageError(
-                    f"table {table.name}: its files are not where the catalog says ({e.filename or e}); "
-                    "Iceberg's paths are absolute, so after moving a data dir delete its warehouse/ and run `vqe tables build`"
+                    f"table {table.name}: its files are not where the catalog says ({e.filename or e}): restore them, or "
+                    f"move {self.location.local} away and run `vqe tables build`, which builds the tables anew from raw/"
                 ) from e
         return self._loaded[table.name]
 
@@ -523,12 +486,35 @@ class Warehouse:
 
 
 class _Catalog(SqlCatalog):
-    """The catalog, whose commits leave the times of a table's history in order."""
+    """The catalog. Its commits leave the times of a table's history in order, and it opens no table whose files are
+    elsewhere than in the warehouse: those are another one's, of which this is a copy."""
+
+    location: Location
+
+    def _convert_orm_to_iceberg(self, orm_table: Any) -> IcebergTable:
+        """Every load of a table, those before a commit included, comes through here."""
+        name = (orm_table.table_namespace, orm_table.table_name)
+        check_table(self.location, *name, [orm_table.metadata_location or ""])  # before anything there is read
+        found = super()._convert_orm_to_iceberg(orm_table)
+        check_table(self.location, *name, _locations(found.metadata))
+        return found
 
     def _update_and_stage_table(self, *args: Any, **kwargs: Any) -> StagedTable:
         staged = super()._update_and_stage_table(*args, **kwargs)
         staged.metadata = times_in_order(staged.metadata, staged.metadata.last_updated_ms)
         return staged
+
+
+def _locations(metadata: TableMetadata) -> list[str]:
+    """Where a table's metadata says that its files are. Old metadata files are among them: a commit deletes the oldest."""
+    kept = ("write.data.path", "write.metadata.path", "write.object-storage.path", "write.folder-storage.path")
+    return [
+        f"{metadata.location}/",
+        *(snapshot.manifest_list for snapshot in metadata.snapshots),
+        *(entry.metadata_file for entry in metadata.metadata_log),
+        *(statistics.statistics_path for statistics in metadata.statistics),
+        *(f"{metadata.properties[name]}/" for name in kept if name in metadata.properties),
+    ]
 
 
 def times_in_order(metadata: TableMetadata, latest_ms: int) -> TableMetadata:
@@ -669,7 +655,8 @@ def _s3_properties() -> dict[str, str]:
         "s3.access-key-id": "AWS_ACCESS_KEY_ID",
         "s3.secret-access-key": "AWS_SECRET_ACCESS_KEY",
     }
-    found = {key: os.environ[name] for key, name in names.items() if os.environ.get(name)}
+    variables = environment()
+    found = {key: variables[name] for key, name in names.items() if variables.get(name)}
     return {"s3.connect-timeout": str(CONNECT_SECONDS), **found}
 
 

@@ -30,6 +30,7 @@ def report(
     from simulator.report.html import page
 
     found = collect(data_dir, runs or ())
+    data_dir, output = data_dir.expanduser(), output and output.expanduser()
     now = datetime.now(UTC)
     path = output or data_dir / "reports" / f"report-{now:%Y%m%d-%H%M%S}.html"
     text = page(found, now)

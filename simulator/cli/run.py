@@ -73,6 +73,7 @@ def run(
     from simulator.spec import make_spec, parse_noise, parse_orbitals, parse_space
 
     settings = load_settings(data_dir=data_dir, sink=sink, record_parameters=record_parameters)
+    check_data_dir(settings, build_tables=build_tables)
     space = parse_space(active_space).fields() if active_space else {}
     chosen = parse_orbitals(orbitals) if orbitals else None
     start = o.resolve_initial_point(initial_point, settings.data_dir)
@@ -144,6 +145,17 @@ def _run_all(specs: "list[tuple[str, RunSpec]]", settings: "Settings", *, build_
     return max((exit_code(result) for result in results), default=0)
 
 
+def check_data_dir(settings: "Settings", *, build_tables: bool = True) -> None:
+    """Raise InputError before a run where its events could not become tables of the data dir after it."""
+    if settings.sink != "file":
+        return
+    from spark_jobs.location import Location
+
+    location = Location.of(settings.data_dir)
+    if build_tables:
+        location.check()
+
+
 def build_after_runs(settings: "Settings") -> "tuple[BatchReport | None, BaseException | None]":
     """The tables of runs that have ended, and what kept them from being built: the runs are told of before it is.
 
@@ -184,6 +196,7 @@ def doctor(
     table.add_row("Aer on GPU", "yes" if usable else f"no: {reason}")
     problem = ""
     try:
+        check_data_dir(settings)
         FileSink(settings.raw_dir).close()
         table.add_row("data directory", f"{settings.data_dir} (writable)")
     except Exception as error:

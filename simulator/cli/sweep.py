@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simulator.cli.run import build_after_runs
+from simulator.cli.run import build_after_runs, check_data_dir
 from simulator.errors import VqeError
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def sweep(
     from simulator.sweep import load_sweep
 
     settings = load_settings(data_dir=data_dir, sink=sink, record_parameters=record_parameters)
+    check_data_dir(settings)
     planned = load_sweep(experiment)
     if submit_jobs:
         return _submit(planned, settings, force=force)

@@ -1,4 +1,4 @@
-"""`vqe tables`: build, list, verify, reconcile and maintain the tables of a data dir."""
+"""`vqe tables`: build, list, verify, reconcile, maintain and relocate the tables of a data dir."""
 
 import json
 from dataclasses import asdict
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from spark_jobs.batch import BatchReport
     from spark_jobs.raw import RawStore
 
-app = typer.Typer(help="Build, list, verify and maintain the tables.", no_args_is_help=True)
+app = typer.Typer(help="Build, list, verify, maintain and relocate the tables.", no_args_is_help=True)
 
 DataDir = Annotated[
     Path, typer.Option("--data-dir", envvar="VQE_DATA_DIR", help="Folder with raw/ and warehouse/.", show_default=True)
@@ -113,6 +113,35 @@ def maintain(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: Json = False) -> Non
         f"Merged {merged} small files of {len(done.merged_files)} tables, deleted {done.orphan_files} files that no "
         f"snapshot has ({done.orphan_bytes / 1e6:.1f} MB), in {done.seconds:.1f} s.",
     )
+
+
+@app.command("relocate")
+def relocate(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: Json = False) -> None:
+    """Make the tables of a data dir that was copied or moved its own; history and tags are kept.
+
+    Where files that they need are missing, the old tables are set aside and new ones are built from raw/.
+    """
+    from spark_jobs import relocate as relocation
+    from spark_jobs.raw import named_store
+
+    done = relocation.relocate(data_dir, store=named_store(data_dir))
+    if as_json:
+        _print_json(asdict(done))
+        return
+    console = _console()
+    if done.moved_from is None:
+        console.print("Nothing to do: the tables are where their metadata says.")
+    elif done.rebuilt is None:
+        console.print(
+            f"{done.tables} tables are at home in {data_dir} now, with their history and tags: {done.files} metadata files "
+            f"written in {done.seconds:.1f} s. They were those of {done.moved_from.removeprefix('file://')}."
+        )
+    else:
+        console.print(
+            f"The tables could not be relocated ({done.reason}) and are built anew from raw/: their history begins here. "
+            f"The old ones are in {done.set_aside}; what raw/ no longer has is there alone."
+        )
+        _show_batch(done.rebuilt, as_json)
 
 
 def _show_batch(report: "BatchReport", as_json: bool) -> None:

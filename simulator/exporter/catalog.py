@@ -43,18 +43,27 @@ class CatalogSource:
 
     @staticmethod
     def there(data_dir: Path) -> bool:
-        """Whether a catalog is given, or lies in the data directory."""
-        from spark_jobs.warehouse import Location
+        """Whether a catalog is given, or lies in the data directory.
 
-        return Location.of(data_dir).exists
+        Raises:
+            InputError: its tables are another data directory's.
+        """
+        from spark_jobs.location import Location
+
+        location = Location.of(data_dir)
+        location.check()
+        return location.exists
 
     def look(self) -> None:
         """Read what is new."""
         from simulator.errors import InputError
+        from spark_jobs.location import MisplacedTables
         from spark_jobs.warehouse import Warehouse
 
         try:
             opened = Warehouse.read(self._data_dir)
+        except MisplacedTables:
+            raise
         except InputError:  # no batch has made the tables yet: nothing is in them
             if self._book is not None:
                 with self._lock:
