@@ -1,5 +1,6 @@
 """Reading what a user names: bounded, and every way in which a file can be wrong is one line."""
 
+import os
 from pathlib import Path
 
 from simulator.errors import InputError
@@ -12,7 +13,7 @@ def read_text(path: Path, what: str, max_bytes: int = MAX_BYTES) -> str:
     """The text of a file in UTF-8, with or without a byte order mark.
 
     Args:
-        path: a file, or a pipe.
+        path: a file, or a pipe; `~` is home.
         what: how errors name it, e.g. `sweep lih.yaml`.
         max_bytes: the largest file that is taken.
 
@@ -20,7 +21,7 @@ def read_text(path: Path, what: str, max_bytes: int = MAX_BYTES) -> str:
         InputError: it is not there, cannot be read, is too large, or is no text.
     """
     try:
-        with path.open("rb") as file:
+        with open(os.path.expanduser(path), "rb") as file:
             content = file.read(max_bytes + 1)
     except FileNotFoundError as error:
         raise InputError(f"{what}: {error.strerror}") from None

@@ -145,7 +145,7 @@ def load_molecule(
     Raises:
         InputError: no such molecule (names the nearest), an unreadable or malformed file, or an impossible molecule.
     """
-    path = Path(text)
+    path = Path(os.path.expanduser(text))
     suffix = path.suffix.lower()
     if suffix in (".xyz", ".json"):
         name = where or text

@@ -1,6 +1,7 @@
 """Sweeps: an experiment file as a matrix of specifications, each error with the line of the file."""
 
 import itertools
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,7 +172,7 @@ class _Reader:
             text = given.get("molecule")
             if not isinstance(text, str):
                 raise self.fail(where, "a molecule needs a name or a file")
-            if text.endswith((".xyz", ".json")) and not Path(text).is_absolute():
+            if text.endswith((".xyz", ".json")) and not Path(os.path.expanduser(text)).is_absolute():
                 text = str(self.path.parent / text)  # beside the experiment, wherever it is run from
             for key in ("charge", "multiplicity"):
                 if not isinstance(given.get(key, 0), int) or isinstance(given.get(key), bool):

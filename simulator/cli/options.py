@@ -1,6 +1,7 @@
 """The options that say what to run, shared by `vqe run` and whoever else makes specifications."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -148,7 +149,7 @@ def resolve_initial_point(text: str | None, data_dir: Path) -> InitialChoice:
         return InitialChoice(text)
     if _is_run_id(text):
         return InitialChoice("vector", _parameters_of_run(text, data_dir))
-    path = Path(text)
+    path = Path(os.path.expanduser(text))
     if not _exists(path):
         if path.suffix:
             raise InputError(f"initial point {text}: no such file")

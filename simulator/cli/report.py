@@ -1,6 +1,7 @@
 """`vqe report`: an HTML page with the results, plots inside."""
 
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -30,9 +31,9 @@ def report(
     from simulator.report.html import page
 
     found = collect(data_dir, runs or ())
-    data_dir, output = data_dir.expanduser(), output and output.expanduser()
     now = datetime.now(UTC)
     path = output or data_dir / "reports" / f"report-{now:%Y%m%d-%H%M%S}.html"
+    path = Path(os.path.expanduser(path))
     text = page(found, now)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
