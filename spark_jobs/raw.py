@@ -245,7 +245,9 @@ class S3Store:
             limits = Config(connect_timeout=CONNECT_SECONDS, retries={"mode": "standard", "total_max_attempts": 3})
             try:
                 variables = environment()
-                client = boto3.client("s3", config=limits, **{k: variables.get(v) or None for k, v in _S3_VARIABLES.items()})
+                client = boto3.client(
+                    "s3", config=limits, **{k: variables.get(v) or None for k, v in _S3_VARIABLES.items()}
+                )
             except (BotoCoreError, ValueError) as e:  # an address or a region that cannot be one
                 raise InputError(f"raw objects in S3: {one_line(e)}") from e
         self.bucket = bucket
