@@ -558,7 +558,7 @@ def test_a_moved_data_dir_is_told_what_to_do(data_dir: Path, tmp_path_factory: A
     batch.build(data_dir, now=NOW)
     moved = tmp_path_factory.mktemp("moved") / "there"
     data_dir.rename(moved)
-    with pytest.raises(StorageError, match=r"delete its warehouse/ and run `vqe tables build`"):
+    with pytest.raises(InputError, match=r"was copied or moved: .*`vqe tables relocate --data-dir "):
         batch.build(moved, now=NOW)
 
 
