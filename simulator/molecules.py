@@ -1,20 +1,23 @@
-"""Molecules: bundled ones, `.xyz` and `.json` files, and what makes a geometry believable."""
+"""Molecules: bundled ones, those of files, and what makes a geometry believable."""
 
 import difflib
 import hashlib
 import json
 import math
-import os
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from simulator.elements import ATOMIC_NUMBERS, SYMBOLS
 from simulator.errors import InputError
-from simulator.input_files import read_text, shown
+from simulator.formats import FORMATS, is_molecule_file, read_atoms_text, read_molecule_file
+from simulator.formats.comment import multiplicity_of_spin
+from simulator.formats.given import Given
+from simulator.formats.json_molecules import read_json
+from simulator.formats.tokens import coordinate
+from simulator.input_files import shown
 
 BOHR = 0.529177210903
 """One bohr in angstrom (CODATA 2018)."""
@@ -45,6 +48,7 @@ class Molecule:
     multiplicity: int = 1  # 2 S + 1
     description: str = field(default="", compare=False)
     source: str = field(default="", compare=False)  # of the geometry
+    notes: tuple[str, ...] = field(default=(), compare=False)  # what a user should know of how it was read
 
     def __post_init__(self) -> None:
         where = f"molecule {self.name}" if self.name else "molecule"
@@ -134,7 +138,7 @@ class Molecule:
 def load_molecule(
     text: str, *, charge: int | None = None, multiplicity: int | None = None, where: str | None = None
 ) -> Molecule:
-    """A molecule by bundled name, or from an `.xyz` (angstrom) or `.json` file.
+    """A molecule by bundled name, or from a file (`simulator/formats`); `set.xyz#3` is the third of several.
 
     Args:
         text: bundled name (any case) or path.
@@ -143,32 +147,65 @@ def load_molecule(
         where: how errors name the source; `text` if None.
 
     Raises:
-        InputError: no such molecule (names the nearest), an unreadable or malformed file, or an impossible molecule.
+        InputError: no such molecule (names the nearest), an unreadable or malformed file, one whose units, charge, spin or
+            columns are not plain, or an impossible molecule.
     """
-    path = Path(os.path.expanduser(text))
-    suffix = path.suffix.lower()
-    if suffix in (".xyz", ".json"):
+    if is_molecule_file(text):
         name = where or text
-        if not os.path.lexists(path):
-            raise InputError(f"molecule {name}: no such file")
-        content = read_text(path, f"molecule {name}")
-        given = _parse_xyz(content, name) if suffix == ".xyz" else _parse_json(content, name)
+        given = read_molecule_file(text, name)
+        given.name = given.name or name
     else:
         given = _bundled_named(text, where)
+    return _molecule(given, charge, multiplicity)
+
+
+def molecule_from_atoms(text: str, *, charge: int | None = None, multiplicity: int | None = None) -> Molecule:
+    """A molecule from a geometry as PySCF and Qiskit write it, in angstrom: `H 0 0 0; H 0 0 0.735`. Its name is its formula.
+
+    Raises:
+        InputError: not such a text, or an impossible molecule.
+    """
+    molecule = _molecule(read_atoms_text(text), charge, multiplicity)
+    return replace(molecule, name=molecule.formula)
+
+
+def _molecule(given: Given, charge: int | None, multiplicity: int | None) -> Molecule:
+    """The molecule that a file describes, with the charge and multiplicity of the user in place of the file's."""
+    stated = 0 if given.charge is None else given.charge
+    spin, its_multiplicity = given.spin, given.multiplicity
+    if charge is None and "charge" in given.unclear:
+        raise InputError(given.unclear["charge"])
+    if multiplicity is None and "multiplicity" in given.unclear:
+        raise InputError(given.unclear["multiplicity"])
     if charge is not None:
-        if charge != given["charge"] and multiplicity is None:
-            given["multiplicity"] = None  # the one that came with the other charge may be impossible now
-        given["charge"] = charge
-    if multiplicity is not None:
-        given["multiplicity"] = multiplicity
-    if given["multiplicity"] is None:
-        given["multiplicity"] = _lowest_multiplicity(given)
-    return Molecule(**given)
+        if charge != stated and multiplicity is None:
+            its_multiplicity, spin = None, None  # those that came with the other charge may be impossible now
+        stated = charge
+    if multiplicity is None and spin is not None:
+        from_spin = multiplicity_of_spin(spin, _n_electrons(given, stated), f"molecule {given.name}")
+        if its_multiplicity not in (None, from_spin):
+            raise InputError(f"molecule {given.name}: says multiplicity {its_multiplicity} and spin={spin}")
+        its_multiplicity = from_spin
+    if multiplicity is None:
+        multiplicity = its_multiplicity
+    if multiplicity is None:
+        multiplicity = 1 + _n_electrons(given, stated) % 2
+    scale = BOHR if given.units == "bohr" else 1.0
+    geometry = tuple((x * scale, y * scale, z * scale) for x, y, z in given.geometry)
+    return Molecule(
+        given.name, given.elements, geometry, stated, multiplicity, given.description, given.source, given.notes
+    )
+
+
+def _n_electrons(given: Given, charge: Any) -> int:
+    if isinstance(charge, bool) or not isinstance(charge, int):
+        return 0  # Molecule refuses the charge
+    return sum(ATOMIC_NUMBERS[e] for e in given.elements) - charge
 
 
 def bundled_molecules() -> list[Molecule]:
     """The molecules that come with the package, smallest first."""
-    return [Molecule(**values) for values in _bundled().values()]
+    return [_molecule(given, None, None) for given in _bundled().values()]
 
 
 def published_energies() -> list[dict[str, Any]]:
@@ -180,103 +217,26 @@ def published_energies() -> list[dict[str, Any]]:
 
 
 @cache
-def _bundled() -> dict[str, dict[str, Any]]:
+def _bundled() -> dict[str, Given]:
     found = {}
     for entry in files("simulator").joinpath("bundled").iterdir():
         if entry.name.endswith(".json") and entry.name != "published.json":
-            values = _parse_json(entry.read_text(), entry.name)
-            found[values["name"]] = values
-    return dict(sorted(found.items(), key=lambda item: (sum(ATOMIC_NUMBERS[e] for e in item[1]["elements"]), item[0])))
+            given = read_json(entry.read_text(), f"molecule {entry.name}")[0]()
+            found[given.name] = given
+    return dict(sorted(found.items(), key=lambda item: (sum(ATOMIC_NUMBERS[e] for e in item[1].elements), item[0])))
 
 
-def _bundled_named(text: str, where: str | None) -> dict[str, Any]:
+def _bundled_named(text: str, where: str | None) -> Given:
     name = text.strip().lower()
     known = _bundled()
     if name in known:
-        return dict(known[name])
+        return known[name]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
     hint = f"did you mean {near[0]}? " if near else ""
     place = f"{where}: " if where and where != text else ""
     raise InputError(
-        f"{place}unknown molecule {text!r} ({hint}bundled: {', '.join(known)}; or a path to an .xyz or .json file)"
+        f"{place}unknown molecule {text!r} ({hint}bundled: {', '.join(known)}; or a path to a file: {FORMATS})"
     )
-
-
-def _parse_xyz(text: str, name: str) -> dict[str, Any]:
-    """An XYZ file: number of atoms, a comment (which may say `charge=1 multiplicity=2`), then one atom a line."""
-    lines = text.splitlines()
-    try:
-        n_atoms = int(lines[0].split()[0])
-    except (IndexError, ValueError):
-        raise InputError(
-            f"molecule {name}: line 1 must be the number of atoms, not {shown(lines[0] if lines else '')}"
-        ) from None
-    if n_atoms < 1:
-        raise InputError(f"molecule {name}: line 1 gives {n_atoms} atoms (at least 1 is needed)")
-    rows = [(number, line) for number, line in enumerate(lines[2:], start=3) if line.strip()]
-    if len(rows) != n_atoms:
-        raise InputError(f"molecule {name}: line 1 promises {n_atoms} atoms, the file has {len(rows)}")
-    elements, geometry = [], []
-    for number, line in rows:
-        parts = line.split()
-        if len(parts) < 4:
-            raise InputError(
-                f"molecule {name}: line {number} must be an element and three coordinates, not {shown(line.strip())}"
-            )
-        elements.append(parts[0])
-        geometry.append(tuple(_coordinate(p, f"molecule {name}: line {number}") for p in parts[1:4]))
-    comment = dict(part.split("=", 1) for part in (lines[1].split() if len(lines) > 1 else []) if part.count("=") == 1)
-    values = {key.lower(): value for key, value in comment.items()}
-    out: dict[str, Any] = {"name": name, "elements": tuple(elements), "geometry": tuple(geometry)}
-    for key, default in (("charge", 0), ("multiplicity", None)):
-        try:
-            out[key] = int(values[key]) if key in values else default
-        except ValueError:
-            raise InputError(f"molecule {name}: line 2 says {key}={values[key]}, which is no whole number") from None
-    return out
-
-
-_JSON_KEYS = {"name", "units", "atoms", "charge", "multiplicity", "description", "source"}
-
-
-def _parse_json(text: str, name: str) -> dict[str, Any]:
-    """A JSON object: `atoms` ([[element, x, y, z], ...]), `units` (angstrom or bohr), `charge`, `multiplicity`."""
-    try:
-        given = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"molecule {name}: not JSON ({error})") from None
-    if not isinstance(given, dict):
-        raise InputError(f"molecule {name}: must be a JSON object, not {type(given).__name__}")
-    if unknown := sorted(set(given) - _JSON_KEYS):
-        raise InputError(f"molecule {name}: unknown key {shown(unknown[0])} (allowed: {', '.join(sorted(_JSON_KEYS))})")
-    units = given.get("units")
-    if units not in ("angstrom", "bohr"):
-        raise InputError(f"molecule {name}: units must be angstrom or bohr, not {shown(units)}")
-    atoms = given.get("atoms")
-    if not isinstance(atoms, list) or not atoms:
-        raise InputError(f"molecule {name}: atoms must be a list of [element, x, y, z]")
-    scale = BOHR if units == "bohr" else 1.0
-    elements, geometry = [], []
-    for number, atom in enumerate(atoms, start=1):
-        if not isinstance(atom, list) or len(atom) != 4 or not isinstance(atom[0], str):
-            raise InputError(f"molecule {name}: atom {number} must be [element, x, y, z], not {shown(atom)}")
-        elements.append(atom[0])
-        geometry.append(tuple(_coordinate(x, f"molecule {name}: atom {number}") * scale for x in atom[1:]))
-    for key in ("name", "description", "source"):
-        if not isinstance(given.get(key, ""), str):
-            raise InputError(f"molecule {name}: {key} must be text, not {shown(given[key])}")
-    return {
-        "name": given.get("name") or name, "elements": tuple(elements), "geometry": tuple(geometry),
-        "charge": given.get("charge", 0), "multiplicity": given.get("multiplicity"),
-        "description": given.get("description", ""), "source": given.get("source", ""),
-    }  # fmt: skip
-
-
-def _lowest_multiplicity(given: dict[str, Any]) -> int:
-    if isinstance(given["charge"], bool) or not isinstance(given["charge"], int):
-        return 1  # Molecule refuses the charge
-    numbers = [ATOMIC_NUMBERS.get(str(e).strip().capitalize(), 0) for e in given["elements"]]
-    return 1 + (sum(numbers) - given["charge"]) % 2
 
 
 def _element(symbol: Any, position: int, where: str) -> str:
@@ -288,24 +248,10 @@ def _element(symbol: Any, position: int, where: str) -> str:
     return name
 
 
-def _coordinate(value: Any, where: str) -> float:
-    try:
-        if isinstance(value, bool):
-            raise ValueError
-        number = float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"{where}: coordinate {shown(value)} is not a number") from None
-    except OverflowError:
-        raise InputError(f"{where}: coordinate is too large") from None
-    if not math.isfinite(number):
-        raise InputError(f"{where}: coordinate {value!r} is not a finite number")
-    return number
-
-
 def _position(position: Any, number: int, where: str) -> tuple[float, float, float]:
     if not isinstance(position, tuple | list) or len(position) != 3:
         raise InputError(f"{where}: atom {number} must have three coordinates, not {position!r}")
-    x, y, z = (_coordinate(value, f"{where}: atom {number}") for value in position)
+    x, y, z = (coordinate(value, f"{where}: atom {number}") for value in position)
     if max(abs(x), abs(y), abs(z)) > MAX_COORDINATE:
         raise InputError(f"{where}: atom {number} is further than {MAX_COORDINATE:g} angstrom from the origin")
     return (x, y, z)

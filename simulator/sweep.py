@@ -10,12 +10,13 @@ from typing import Any
 import yaml
 
 from simulator.errors import InputError
+from simulator.formats import is_molecule_file
 from simulator.input_files import read_text, shown
-from simulator.molecules import MAX_NAME, Molecule, load_molecule
+from simulator.molecules import MAX_NAME, Molecule, load_molecule, molecule_from_atoms
 from simulator.spec import Noise, RunSpec, make_spec, parse_noise, parse_orbitals, parse_space
 
 TOP_KEYS = ("name", "molecules", "settings", "matrix", "seeds")
-MOLECULE_KEYS = ("molecule", "charge", "multiplicity", "scale")
+MOLECULE_KEYS = ("molecule", "atoms", "charge", "multiplicity", "scale")
 SPEC_KEYS = (
     "basis", "active_space", "orbitals", "freeze_core", "mapper", "ansatz", "reps", "optimizer", "optimizer_options",
     "max_iterations", "tolerance", "initial_point", "engine", "aer_method", "device", "precision", "shots", "noise",
@@ -44,6 +45,7 @@ class Sweep:
 
     sweep_id: str
     runs: tuple[PlannedRun, ...]
+    notes: tuple[str, ...] = ()  # what a user should know of how molecules were read
 
 
 def load_sweep(path: Path) -> Sweep:
@@ -151,7 +153,8 @@ class _Reader:
                 for seed in seeds:
                     spec = self._spec(molecule, where, values, seed)
                     runs.setdefault(spec.spec_id, PlannedRun(molecule.name, spec))
-        return Sweep(name.strip(), tuple(runs.values()))
+        notes = dict.fromkeys(f"{molecule.name}: {note}" for molecule, _ in molecules for note in molecule.notes)
+        return Sweep(name.strip(), tuple(runs.values()), tuple(notes))
 
     def _mapping(self, value: Any, where: tuple[str | int, ...], allowed: tuple[str, ...]) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -169,16 +172,17 @@ class _Reader:
             given: dict[str, Any] = (
                 {"molecule": entry} if isinstance(entry, str) else self._mapping(entry, where, MOLECULE_KEYS)
             )
-            text = given.get("molecule")
-            if not isinstance(text, str):
-                raise self.fail(where, "a molecule needs a name or a file")
-            if text.endswith((".xyz", ".json")) and not Path(os.path.expanduser(text)).is_absolute():
+            text, atoms = given.get("molecule"), given.get("atoms")
+            if (text is None) == (atoms is None) or not isinstance(text if atoms is None else atoms, str):
+                raise self.fail(where, "a molecule needs a name or a file, or atoms (a text: H 0 0 0; H 0 0 0.735)")
+            if text is not None and is_molecule_file(text) and not Path(os.path.expanduser(text)).is_absolute():
                 text = str(self.path.parent / text)  # beside the experiment, wherever it is run from
             for key in ("charge", "multiplicity"):
                 if not isinstance(given.get(key, 0), int) or isinstance(given.get(key), bool):
                     raise self.fail((*where, key), f"{key} must be a whole number, not {shown(given[key])}")
             try:
-                molecule = load_molecule(text, charge=given.get("charge"), multiplicity=given.get("multiplicity"))
+                own = {key: given.get(key) for key in ("charge", "multiplicity")}
+                molecule = load_molecule(text, **own) if text is not None else molecule_from_atoms(str(atoms), **own)
             except InputError as error:
                 raise self.fail(where, str(error)) from None
             scales = given.get("scale", [1.0])

@@ -19,6 +19,15 @@ def _option(*names: str, variable: str, text: str) -> Any:
     return typer.Option(*names, envvar=f"VQE_{variable}", help=text, show_default=False)
 
 
+MOLECULE_HELP = "bundled name (vqe molecules) or file: .xyz, .extxyz, .mol, .sdf, .json; FILE#3 is the third in a file"
+Atoms = Annotated[
+    str | None,
+    typer.Option(
+        "--atoms",
+        help='A geometry in angstrom instead, as PySCF and Qiskit write it: "H 0 0 0; H 0 0 0.735".',
+        show_default=False,
+    ),
+]
 Basis = Annotated[str | None, _option("--basis", variable="BASIS", text="Basis set, by PySCF's name. [sto-3g]")]
 Charge = Annotated[int | None, _option("--charge", variable="CHARGE", text="Total charge. [the molecule's, else 0]")]
 Multiplicity = Annotated[
@@ -116,6 +125,27 @@ NoiseText = Annotated[
         text="Noise of the aer engine: one_qubit=P,two_qubit=P,readout=P; each may be left out.",
     ),
 ]
+
+
+def load_molecules(
+    names: list[str] | None, atoms: str | None, charge: int | None, multiplicity: int | None
+) -> "list[Molecule]":
+    """The molecules of a command line; what a user should know of how they were read is told on stderr.
+
+    Raises:
+        InputError: none is given, or one cannot be read.
+    """
+    from simulator.molecules import load_molecule, molecule_from_atoms
+
+    if not names and atoms is None:
+        raise InputError('no molecule: give a name, a file or --atoms "H 0 0 0; H 0 0 0.735"')
+    found = [load_molecule(name, charge=charge, multiplicity=multiplicity) for name in names or []]
+    if atoms is not None:
+        found.append(molecule_from_atoms(atoms, charge=charge, multiplicity=multiplicity))
+    for molecule in found:
+        for note in molecule.notes:
+            typer.echo(f"{molecule.name}: {note}", err=True)
+    return found
 
 
 def symmetrized(molecule: "Molecule") -> "Molecule":

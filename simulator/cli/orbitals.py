@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simulator.cli import options as o
+from simulator.errors import InputError
 
 if TYPE_CHECKING:
     from simulator.integrals import Orbitals
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
 
 
 def orbitals(
-    molecule: Annotated[str, typer.Argument(help="A bundled name (vqe molecules), an .xyz or a .json file.")],
+    molecule: Annotated[str | None, typer.Argument(help=f"A {o.MOLECULE_HELP}.")] = None,
+    atoms: o.Atoms = None,
     basis: o.Basis = None,
     charge: o.Charge = None,
     multiplicity: o.Multiplicity = None,
@@ -28,10 +30,11 @@ def orbitals(
     import json
 
     from simulator.integrals import solve_orbitals
-    from simulator.molecules import load_molecule
     from simulator.spec import make_spec, parse_orbitals, parse_space
 
-    loaded = load_molecule(molecule, charge=charge, multiplicity=multiplicity)
+    if molecule is not None and atoms is not None:
+        raise InputError("give a molecule or --atoms, not both")
+    (loaded,) = o.load_molecules(None if molecule is None else [molecule], atoms, charge, multiplicity)
     if symmetrize:
         loaded = o.symmetrized(loaded)
     given: dict[str, Any] = {} if active_space is None else dict(parse_space(active_space).fields())

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def run(
-    molecule: Annotated[list[str], typer.Argument(help="Bundled names (vqe molecules), .xyz or .json files.")],
+    molecule: Annotated[list[str] | None, typer.Argument(help=f"Each a {o.MOLECULE_HELP}.")] = None,
+    atoms: o.Atoms = None,
     basis: o.Basis = None,
     charge: o.Charge = None,
     multiplicity: o.Multiplicity = None,
@@ -68,7 +69,6 @@ def run(
     ] = False,
 ) -> int:
     """Run VQE on one or more molecules and put the events into tables."""
-    from simulator.molecules import load_molecule
     from simulator.settings import load_settings
     from simulator.spec import make_spec, parse_noise, parse_orbitals, parse_space
 
@@ -78,8 +78,7 @@ def run(
     chosen = parse_orbitals(orbitals) if orbitals else None
     start = o.resolve_initial_point(initial_point, settings.data_dir)
     specs: list[tuple[str, RunSpec]] = []
-    for text in molecule:
-        loaded = load_molecule(text, charge=charge, multiplicity=multiplicity)
+    for loaded in o.load_molecules(molecule, atoms, charge, multiplicity):
         if symmetrize:
             loaded = o.symmetrized(loaded)
         for i in range(repeat):

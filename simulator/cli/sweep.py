@@ -61,7 +61,7 @@ def sweep(
 
     settings = load_settings(data_dir=data_dir, sink=sink, record_parameters=record_parameters)
     check_data_dir(settings)
-    planned = load_sweep(experiment)
+    planned = _told(load_sweep(experiment))
     if submit_jobs:
         return _submit(planned, settings, force=force)
     done = set() if force else completed_specs(settings)
@@ -92,7 +92,13 @@ def submit(experiment: Experiment, force: Force = False, data_dir: DataDir = Non
     from simulator.settings import load_settings
     from simulator.sweep import load_sweep
 
-    return _submit(load_sweep(experiment), load_settings(data_dir=data_dir), force=force)
+    return _submit(_told(load_sweep(experiment)), load_settings(data_dir=data_dir), force=force)
+
+
+def _told(planned: "Sweep") -> "Sweep":
+    for note in planned.notes:
+        typer.echo(note, err=True)
+    return planned
 
 
 def completed_specs(settings: "Settings") -> set[str]:
