@@ -38,4 +38,6 @@ def molecules(json_output: Annotated[bool, typer.Option("--json", help="One JSON
         table.add_row(m.name, m.formula, f"{m.charge:+d}" if m.charge else "0", str(m.multiplicity), str(m.n_electrons), str(len(m.elements)))  # fmt: skip
     console = PlainConsole()
     console.print(table)
-    console.print("Files work in their place (.xyz, .extxyz, .mol, .sdf, .json): vqe run water.xyz --charge 0 --multiplicity 1")
+    console.print(
+        "Files work in their place (.xyz, .extxyz, .mol, .sdf, .json): vqe run water.xyz --charge 0 --multiplicity 1"
+    )

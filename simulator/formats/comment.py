@@ -5,7 +5,7 @@ Free text stays free: only what names units, charge, spin or columns has to be u
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -84,6 +84,7 @@ _NAMES_UNITS = re.compile(
     r"(?<![A-Za-z])bohrs?(?![A-Za-z])|bohr_|_bohr|(?<![A-Za-z])units?(?![A-Za-z])|(?<![\w.])(?:a\.u\.?|AU|au|a0|nm|pm)(?![\w.])"
     r"|atomic units|(?i:nanomet|picomet|fractional|crystal coord|scaled coord|z-?matrix|internal coord)", re.I
 )  # fmt: skip
+_NOT_ANGSTROM = re.compile(r"\bfrom\s+(?:angstroms?|å)\b|\bnot\s+(?:in\s+)?angstroms?\b", re.I)
 _COLUMNS = re.compile(r"(?<![A-Za-z])(?:columns?|fields)(?![A-Za-z])|\bproperties\s*[=:]|\bspecies\s*:", re.I)
 _XYZ_WORDS = re.compile(r"(?:\b(?:atom|element|symbol|species|label|type|el|name)s?\b[\s,]+)?\bx[\s,]+y[\s,]+z\b", re.I)
 
@@ -182,9 +183,9 @@ def multiplicity_of_spin(spin: Fraction, n_electrons: int, what: str) -> int:
     )
 
 
-def _take(text: str, pattern: re.Pattern[str], use: "object") -> str:
+def _take(text: str, pattern: re.Pattern[str], use: Callable[[re.Match[str]], None]) -> str:
     for match in pattern.finditer(text):
-        use(match)  # type: ignore[operator]
+        use(match)
     return pattern.sub(" ; ", text)
 
 
@@ -222,9 +223,8 @@ def _leftovers(rest: str, out: Stated, where: str, text: str) -> None:
             f"{where}: {shown(text)} names {match[0].strip()!r}, but not plainly as the unit of the coordinates"
             " (write units=angstrom or units=bohr)"
         )
-    if match := re.search(r"\b(?:converted\s+)?from\s+(?:angstroms?|å)\b|\bnot\s+(?:in\s+)?angstroms?\b", rest, re.I):
-        if out.units is None:
-            raise InputError(f"{where}: {shown(text)}: are the coordinates in angstrom? (write units=angstrom or bohr)")
+    if out.units is None and _NOT_ANGSTROM.search(rest):
+        raise InputError(f"{where}: {shown(text)}: are the coordinates in angstrom? (write units=angstrom or bohr)")
     if match := _COLUMNS.search(rest):
         raise InputError(
             f"{where}: {shown(text)} names columns ({match[0].strip()!r}); they are read as in extended XYZ:"

@@ -106,11 +106,15 @@ def _read_qcschema(given: dict[str, Any], what: str, notes: tuple[str, ...]) -> 
         geometry = [geometry[i : i + 3] for i in range(0, len(geometry), 3)]
     out = _given(symbols, geometry, "bohr", what)
     real = given.get("real")
-    if real is not None and (not isinstance(real, list) or len(real) != len(out.elements) or not all(r is True for r in real)):
+    if real is not None and (
+        not isinstance(real, list) or len(real) != len(out.elements) or not all(r is True for r in real)
+    ):
         raise InputError(f"{what}: ghost atoms (real: false) are not read")
     numbers = given.get("atomic_numbers")
     if numbers is not None:
-        named = [element_of(n, i, what).symbol for i, n in enumerate(numbers, start=1)] if isinstance(numbers, list) else []
+        named = (
+            [element_of(n, i, what).symbol for i, n in enumerate(numbers, start=1)] if isinstance(numbers, list) else []
+        )
         if tuple(named) != out.elements:
             raise InputError(f"{what}: symbols and atomic_numbers differ")
     charges = given.get("fragment_charges")
@@ -122,9 +126,13 @@ def _read_qcschema(given: dict[str, Any], what: str, notes: tuple[str, ...]) -> 
     if multiplicity is not None:
         out.multiplicity = _whole(multiplicity, "molecular_multiplicity", what)
     elif any(m != 1 for m in given.get("fragment_multiplicities") or []):
-        out.unclear["multiplicity"] = f"{what}: fragments have multiplicities, the molecule has none: give --multiplicity"
+        out.unclear["multiplicity"] = (
+            f"{what}: fragments have multiplicities, the molecule has none: give --multiplicity"
+        )
     name = given.get("name")
-    out.description = given["comment"] if isinstance(given.get("comment"), str) else name if isinstance(name, str) else ""
+    out.description = (
+        given["comment"] if isinstance(given.get("comment"), str) else name if isinstance(name, str) else ""
+    )
     out.notes += notes
     return out
 

@@ -66,7 +66,9 @@ def _read_record(lines: list[str], what: str) -> Given:
     for i, line in enumerate(lines[4 : 4 + n_atoms]):
         where = f"{what}: line {5 + i}"
         if len(line) < 32:
-            raise InputError(f"{where} must be three coordinates and an element in the columns of V2000, not {shown(line)}")
+            raise InputError(
+                f"{where} must be three coordinates and an element in the columns of V2000, not {shown(line)}"
+            )
         geometry.append(numbers_of([line[0:10].strip(), line[10:20].strip(), line[20:30].strip()], where))
         atoms.append(element_of(line[31:34], i + 1, what))
         if difference := _integer(line[34:36], where):
@@ -103,7 +105,9 @@ def _read_record(lines: list[str], what: str) -> Given:
         if len(radicals) == 1:
             multiplicity = next(iter(radicals.values()))
         else:
-            unclear["multiplicity"] = f"{what}: {len(radicals)} radical atoms can couple to several spins: give --multiplicity"
+            unclear["multiplicity"] = (
+                f"{what}: {len(radicals)} radical atoms can couple to several spins: give --multiplicity"
+            )
     name = lines[0].strip()
     return Given(
         "", tuple(elements), tuple(geometry), "angstrom", charge, multiplicity, stated.spin, unclear, notes,
@@ -154,14 +158,14 @@ def _properties(
             isotopes |= dict(found["ISO"])
             return lines[n + 1 :]
         if line.startswith("M  ") and kind in found:
-            numbers = [whole_number_of(t) for t in line[6:].split()]
+            numbers = [n for t in line[6:].split() if (n := whole_number_of(t)) is not None]
             pairs = list(zip(numbers[1::2], numbers[2::2], strict=False))
-            if None in numbers or not numbers or len(numbers) != 1 + 2 * len(pairs) or numbers[0] != len(pairs):
+            if len(numbers) != len(line[6:].split()) or len(numbers) != 1 + 2 * len(pairs) or numbers[0] != len(pairs):
                 raise InputError(f"{what}: {shown(line)} is not a count and pairs of atom and value")
             for atom, value in pairs:
-                if not 1 <= atom <= len(charges):  # type: ignore[operator]
+                if not 1 <= atom <= len(charges):
                     raise InputError(f"{what}: {shown(line)} names atom {atom} of {len(charges)}")
-                found[kind].append((atom - 1, value))  # type: ignore[operator, arg-type]
+                found[kind].append((atom - 1, value))
         elif line.startswith("M  ALS") or line[:1] == "G":
             raise InputError(f"{what}: {shown(line.strip())} is a query or a group, not an atom")
     raise InputError(f"{what}: the line M  END is missing")

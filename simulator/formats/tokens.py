@@ -85,7 +85,9 @@ def elements_of(atoms: Sequence[Element], where: str) -> tuple[list[str], tuple[
     """
     numbers = [ATOMIC_NUMBERS[a.symbol] for a in atoms]
     if len(atoms) > 1 and all(a.is_number for a in atoms) and numbers == list(range(1, len(atoms) + 1)):
-        raise InputError(f"{where}: 1, 2, ... in the first column may number the atoms or mean H, He, ...; write symbols")
+        raise InputError(
+            f"{where}: 1, 2, ... in the first column may number the atoms or mean H, He, ...; write symbols"
+        )
     told = [f"atom {i} ({a.isotope}) is read as {a.symbol}" for i, a in enumerate(atoms, start=1) if a.isotope]
     more = f" and {len(told) - 3} more" if len(told) > 3 else ""
     notes = (f"{', '.join(told[:3])}{more}: electronic energies do not depend on masses",) if told else ()

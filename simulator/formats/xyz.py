@@ -69,7 +69,9 @@ def _frames(text: str, what: str) -> list[_Frame]:
                 more = sum(1 for line in lines[at:] if line.strip())
                 if len(lines[at].split()) >= 4:
                     raise InputError(f"{what}: {promised} {frames[-1].count + more}")
-                raise InputError(f"{what}: line {first}: {shown(lines[at].strip())} is neither an atom nor another frame")
+                raise InputError(
+                    f"{what}: line {first}: {shown(lines[at].strip())} is neither an atom nor another frame"
+                )
             raise InputError(f"{what}: line 1 must be the number of atoms, not {shown(lines[0])}")
         if count < 1:
             raise InputError(f"{what}: line {first} gives {count} atoms (at least 1 is needed)")
@@ -118,7 +120,9 @@ def _read_frame(frame: _Frame, what: str) -> Given:
     else:
         atoms, geometry = _by_width(rows, frame.comment, what)
     elements, notes = elements_of(atoms, what)
-    stated = merge(stated, read_comment(comment, comment_line, elements), f"{what}: line {frame.first_line}, or the next,")
+    stated = merge(
+        stated, read_comment(comment, comment_line, elements), f"{what}: line {frame.first_line}, or the next,"
+    )
     if columns is not None:
         _check_named_columns(rows, columns, stated, comment_line)
     return Given(
@@ -152,7 +156,9 @@ def _extended(comment: str, where: str) -> tuple[str, list[_Column] | None]:
     flags = [] if periodic is None else re.findall(r"[A-Za-z0-9]+", periodic)
     is_open = bool(flags) and all(f.lower() in ("f", "false", "0") for f in flags)
     if (cell is not None or periodic is not None) and not is_open:
-        raise InputError(f'{where} gives a periodic cell; molecules have none (pbc="F F F" says that it does not repeat)')
+        raise InputError(
+            f'{where} gives a periodic cell; molecules have none (pbc="F F F" says that it does not repeat)'
+        )
     for key in ("lattice", "cell", "virtual_lattice", "origin", "pbc"):
         comment = re.sub(rf"(?<![\w]){key}\s*=\s*(\"[^\"]*\"|'[^']*'|\{{[^}}]*\}}|\S+)", " ", comment, flags=re.I)
     if "properties" not in found:
@@ -173,7 +179,9 @@ def _by_columns(
     def only(names: tuple[str, ...], kind: str, width: int) -> _Column | None:
         found = [c for c in columns if c.name in names]
         if len(found) > 1 or (found and (found[0].kind != kind or found[0].width != width)):
-            raise InputError(f"{what}: Properties gives {found[0].name} in a form that is not {names[0]}:{kind}:{width}")
+            raise InputError(
+                f"{what}: Properties gives {found[0].name} in a form that is not {names[0]}:{kind}:{width}"
+            )
         return found[0] if found else None
 
     species, numbers = only(_SPECIES, "S", 1), only(_NUMBERS, "I", 1)
@@ -194,9 +202,7 @@ def _by_columns(
     return atoms, geometry
 
 
-def _check_named_columns(
-    rows: list[tuple[int, list[str]]], columns: list[_Column], stated: Stated, where: str
-) -> None:
+def _check_named_columns(rows: list[tuple[int, list[str]]], columns: list[_Column], stated: Stated, where: str) -> None:
     """Charges and moments of atoms that are not all zero say something about the sum, which must be said, too."""
     for column in columns:
         for key, pattern in (("charge", r"charge|^q$"), ("multiplicity", r"magmom|spin|moment")):
@@ -215,7 +221,9 @@ def _by_width(
     """Four columns, or five with the nuclear charge as the second, as GAMESS has them."""
     for number, fields in rows:
         if len(fields) < 4:
-            raise InputError(f"{what}: line {number} must be an element and three coordinates, not {shown(' '.join(fields))}")
+            raise InputError(
+                f"{what}: line {number} must be an element and three coordinates, not {shown(' '.join(fields))}"
+            )
     if all(len(fields) == 4 for _, fields in rows):
         return _plain(rows, what)
     if all(len(fields) == 5 for _, fields in rows):
@@ -240,7 +248,9 @@ def _check_not_xyz(rows: list[tuple[int, list[str]]], atoms: list[Element], comm
         return
     places = [numbers_of(fields[1:4], what) for _, fields in rows]
     if all(math.dist(a, b) > 0.1 for i, a in enumerate(places) for b in places[:i]) and len(rows) > 1:
-        raise InputError(f"{what}: is the second column x or the nuclear charge? (say GAMESS in the comment, or use 4 columns)")
+        raise InputError(
+            f"{what}: is the second column x or the nuclear charge? (say GAMESS in the comment, or use 4 columns)"
+        )
 
 
 def _plain(rows: list[tuple[int, list[str]]], what: str) -> tuple[list[Element], list[tuple[float, float, float]]]:

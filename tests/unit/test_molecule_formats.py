@@ -122,11 +122,19 @@ def written_json(m):
     own = {"units": "angstrom", "atoms": atoms, "charge": m.charge, "multiplicity": m.multiplicity}
     lists = {"name": "m", "symbols": list(m.elements), "coords": m.geometry, "charge": m.charge,
              "multiplicity": m.multiplicity, "units": "angstrom", "masses": [1.0] * len(atoms), "expected_qubits": 4}  # fmt: skip
-    schema = {"schema_name": "qcschema_molecule", "schema_version": 2, "symbols": m.elements, "geometry": sum(bohr, []),
+    schema = {"schema_name": "qcschema_molecule", "schema_version": 2, "symbols": m.elements, "geometry": [x for p in bohr for x in p],
               "molecular_charge": float(m.charge), "molecular_multiplicity": m.multiplicity, "real": [True] * len(atoms)}  # fmt: skip
     nested = {"schema_name": "qcschema_input", "schema_version": 1, "driver": "energy",
               "molecule": {k: v for k, v in schema.items() if not k.startswith("schema_")}}  # fmt: skip
-    yield from (own, lists, [lists], lists | {"coords": bohr, "units": "bohr"}, schema, schema | {"geometry": bohr}, nested)
+    yield from (
+        own,
+        lists,
+        [lists],
+        lists | {"coords": bohr, "units": "bohr"},
+        schema,
+        schema | {"geometry": bohr},
+        nested,
+    )
 
 
 def assert_same(found, wanted, where):
@@ -136,7 +144,7 @@ def assert_same(found, wanted, where):
 
 
 def test_every_molecule_read_back_is_the_same_or_refused(tmp_path):
-    read_back = refused = 0
+    read_back, refused = 0, []
     for m in random_molecules(12):
         files = [(f"xyz {what}", text, "m.xyz") for what, text in written_xyz(m)]
         files += [("mol", text, "m.mol") for text in written_mol(m)]
@@ -144,17 +152,17 @@ def test_every_molecule_read_back_is_the_same_or_refused(tmp_path):
         for what, text, name in files:
             try:
                 found = read(tmp_path, text, name)
-            except InputError as error:
-                refused += 1
-                # Capitals may be labels, numbers in order may number atoms; all else is plain.
-                assert what in ("xyz capitals", "xyz numbers", "xyz gamess"), (what, error, text)
+            except InputError:
+                refused.append(what)
                 continue
             read_back += 1
             assert_same(found, m, (what, text))
         text = "; ".join(rows_of(m))
         assert_same(molecule_from_atoms(text, charge=m.charge, multiplicity=m.multiplicity), m, text)
     assert read_back > 12 * 50
-    assert refused < 12
+    # Capitals may be labels, numbers in order may number atoms; all else is plain.
+    assert set(refused) <= {"xyz capitals", "xyz numbers", "xyz gamess"}
+    assert len(refused) < 12
 
 
 def test_frames_and_records_are_chosen_by_number(tmp_path):
@@ -330,7 +338,10 @@ def test_mol_charges_and_radicals_are_obeyed(tmp_path):
 
     assert of((("O", 0, 0, 0, 5), OH[1]), [(1, 2, 1)]) == (-1, 1)
     assert of(OH, [(1, 2, 1)], ["M  CHG  1   1  -1"]) == (-1, 1)
-    assert of((("O", 0, 0, 0, 3), OH[1]), [(1, 2, 1)], ["M  CHG  1   1  -1"]) == (-1, 1)  # the line replaces the columns
+    assert of((("O", 0, 0, 0, 3), OH[1]), [(1, 2, 1)], ["M  CHG  1   1  -1"]) == (
+        -1,
+        1,
+    )  # the line replaces the columns
     assert of(OH, [(1, 2, 1)], ["M  RAD  1   1   2"]) == (0, 2)
     assert of((("C", 0, 0, 0, 0), ("H", 0, 0.9, 0.5, 0), ("H", 0, -0.9, 0.5, 0)), [(1, 2, 1), (1, 3, 1)], ["M  RAD  1   1   3"]) == (0, 3)  # fmt: skip
     assert of((("C", 0, 0, 0, 5), ("O", 0, 0, 1.13, 3)), [(1, 2, 3)]) == (0, 1)
@@ -369,7 +380,12 @@ def test_mol_isotopes_are_told(tmp_path):
     assert found.notes == ("atom 2 is an isotope of H: electronic energies do not depend on masses",)
 
 
-SCHEMA = {"schema_name": "qcschema_molecule", "schema_version": 2, "symbols": ["H", "H"], "geometry": [0, 0, 0, 0, 0, 1.4]}
+SCHEMA = {
+    "schema_name": "qcschema_molecule",
+    "schema_version": 2,
+    "symbols": ["H", "H"],
+    "geometry": [0, 0, 0, 0, 0, 1.4],
+}
 LISTS = {"symbols": ["H", "H"], "coords": [[0, 0, 0], [0, 0, 0.7]], "units": "angstrom"}
 
 
@@ -416,7 +432,8 @@ def test_other_formats_are_refused_with_those_that_are_read(tmp_path, name):
         return
     message = refusal(tmp_path, "anything", name)
     assert ".xyz and .extxyz, .mol and .sdf (V2000), and .json" in message
-    assert "no such file" in str(pytest.raises(InputError, load_molecule, f"{tmp_path}/none{name}").value)
+    with pytest.raises(InputError, match="no such file"):
+        load_molecule(f"{tmp_path}/none{name}")
 
 
 def test_an_fcidump_is_refused_for_what_it_is(tmp_path):
@@ -458,4 +475,6 @@ def test_ids_of_files_read_before_stay(tmp_path):
     ion = "2\ncharge=1 multiplicity=1 from a test\nHe 0 0 0\nh 0 0 0.7743\n\n"
     assert read(tmp_path, ion).molecule_id == "e38600cc8b84539f08921430c11fef5fd97deeffb8f869c0e8fbc44443517118"
     bohr = json.dumps({"units": "bohr", "atoms": [["H", 0, 0, 0], ["H", 0, 0, 1.4]]})
-    assert read(tmp_path, bohr, "m.json").molecule_id == "a17cf7baa6f5d6ba23cb00773dc43e6705b173ab44c63ab36a70698894121cc9"
+    assert (
+        read(tmp_path, bohr, "m.json").molecule_id == "a17cf7baa6f5d6ba23cb00773dc43e6705b173ab44c63ab36a70698894121cc9"
+    )
