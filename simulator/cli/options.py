@@ -138,7 +138,7 @@ def load_molecules(
     from simulator.molecules import load_molecule, molecule_from_atoms
 
     if not names and atoms is None:
-        raise InputError('no molecule: give a name, a file or --atoms "H 0 0 0; H 0 0 0.735"')
+        raise InputError('Missing argument MOLECULE: give a name, a file or --atoms "H 0 0 0; H 0 0 0.735"')
     found = [load_molecule(name, charge=charge, multiplicity=multiplicity) for name in names or []]
     if atoms is not None:
         found.append(molecule_from_atoms(atoms, charge=charge, multiplicity=multiplicity))

@@ -73,7 +73,7 @@ def read_molecule_file(text: str, name: str) -> Given:
             f" (formats: {FORMATS})"
         )
     if reader is None:
-        raise InputError(f"{what}: {path.suffix or 'a file without a suffix'} is no format that is read ({FORMATS})")
+        raise InputError(f"{what}: unknown molecule format {path.suffix or '(no suffix)'} (formats: {FORMATS})")
     found = reader(read_text(path, what, MAX_BYTES), what)
     if entry is None:
         if len(found) > 1:

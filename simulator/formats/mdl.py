@@ -158,9 +158,10 @@ def _properties(
             isotopes |= dict(found["ISO"])
             return lines[n + 1 :]
         if line.startswith("M  ") and kind in found:
-            numbers = [n for t in line[6:].split() if (n := whole_number_of(t)) is not None]
+            read = [whole_number_of(text) for text in line[6:].split()]
+            numbers = [n for n in read if n is not None]
             pairs = list(zip(numbers[1::2], numbers[2::2], strict=False))
-            if len(numbers) != len(line[6:].split()) or len(numbers) != 1 + 2 * len(pairs) or numbers[0] != len(pairs):
+            if len(numbers) != len(read) or len(numbers) != 1 + 2 * len(pairs) or numbers[0] != len(pairs):
                 raise InputError(f"{what}: {shown(line)} is not a count and pairs of atom and value")
             for atom, value in pairs:
                 if not 1 <= atom <= len(charges):

@@ -478,3 +478,46 @@ def test_ids_of_files_read_before_stay(tmp_path):
     assert (
         read(tmp_path, bohr, "m.json").molecule_id == "a17cf7baa6f5d6ba23cb00773dc43e6705b173ab44c63ab36a70698894121cc9"
     )
+
+
+def call(capsys, *arguments):
+    from simulator.cli.main import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    out, err = capsys.readouterr()
+    return ended.value.code, out, err
+
+
+def test_commands_take_atoms_and_tell_notes_on_stderr(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(capsys, "run", "--atoms", "D 0 0 0; H 0 0 0.735", "--json", "--no-tables")
+    assert code == 0
+    found = json.loads(out)
+    assert found["molecule"] == "H2"
+    assert found["energy"] == pytest.approx(-1.137306, abs=1e-5)
+    assert "H2: atom 1 (deuterium) is read as H" in err
+    code, out, _ = call(capsys, "orbitals", "--atoms", "He 0 0 0", "--json")
+    assert (code, json.loads(out)["number"]) == (0, 1)
+    for wrong in (["run"], ["orbitals"], ["orbitals", "h2", "--atoms", "H 0 0 0"], ["run", "--atoms", "H 0 0"]):
+        code, out, err = call(capsys, *wrong)
+        assert (code, out, len(err.splitlines())) == (2, "", 1), wrong
+        assert "atoms" in err
+
+
+def test_a_sweep_takes_atoms_and_files_with_numbers_beside_it(capsys, tmp_path):
+    from simulator.sweep import load_sweep
+
+    (tmp_path / "two.xyz").write_text(xyz("one") + xyz("", "D 0 0 0\nH 0 0 0.9\n"))
+    path = tmp_path / "s.yaml"
+    path.write_text("molecules:\n  - two.xyz#2\n  - atoms: H 0 0 0; H 0 0 1.1\n    charge: 1\n")
+    planned = load_sweep(path)
+    assert [run.spec.geometry[1][2] for run in planned.runs] == [0.9, 1.1]
+    assert planned.runs[1].spec.charge == 1
+    assert "deuterium" in planned.notes[0]
+    code, _, err = call(capsys, "sweep", str(path), "--dry-run")
+    assert code == 0
+    assert "deuterium" in err
+    path.write_text("molecules:\n  - molecule: h2\n    atoms: H 0 0 0\n")
+    with pytest.raises(InputError, match=r"s\.yaml:2: a molecule needs a name or a file, or atoms"):
+        load_sweep(path)
