@@ -70,7 +70,7 @@ demo: $(VENV)/.installed ## Run four molecules, build the tables, query them, wr
 	@sh scripts/demo.sh $(VQE) $(DATA_DIR)
 
 test: $(VENV)/.installed-dev ## Run every test that needs no service
-	@$(PY) -m pytest tests/unit -q -n 2 --dist loadfile --durations=10
+	@$(PY) -m pytest tests/unit -q -n 2 --dist loadfile -m "not broad" --durations=10
 
 # Files with services of their own run two at a time: they wait more than they compute.
 BESIDE := -n 2 --dist loadfile
@@ -101,6 +101,7 @@ soak: $(VENV)/.installed-dev ## Ten rounds of every fault, here and in the conta
 	@$(PY) -m tests.services fetch
 	@$(PY) -m tests.services.lake fetch
 	@$(MAKE) -s test-sink
+	@$(PY) -m pytest tests/unit -q -n 2 --dist loadfile -m broad
 	@for round in 1 2 3 4 5 6 7 8 9 10; do $(PY) -m pytest $(STREAMING_TESTS) -q -x || exit 1; done
 	@VQE_ALL_KILLS=1 $(PY) -m pytest tests/integration/test_spark_tables.py -q -x -k killed
 	@$(COMPOSE) build --quiet

@@ -71,9 +71,12 @@ def stopped_run(tmp_path, monkeypatch, stage: str, how: str, **given):
     return session, result
 
 
-@pytest.mark.parametrize("how", ["flag", "signal"])
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("optimizer", "how"),
+    [(name, "flag") for name in OPTIMIZERS]
+    + [pytest.param(name, "signal", marks=[] if name == "l-bfgs-b" else pytest.mark.broad) for name in OPTIMIZERS],
+)
 def test_every_optimizer_is_interrupted_at_every_stage(tmp_path, monkeypatch, optimizer, stage, how):
     session, result = stopped_run(tmp_path, monkeypatch, stage, how, optimizer=optimizer, initial_point="random")
     assert (result.status, result.error, exit_code(result)) == ("interrupted", None, 130)
