@@ -85,6 +85,7 @@ def written_xyz(m):
     yield "fortran", "\n".join([str(n), said, *rows_of(m, lambda x: f"{x:.8E}".replace("E", "D"))])
     yield "mathematica", "\n".join([str(n), said, *rows_of(m, lambda x: f"{x:.8e}".replace("e", "*^"))])
     yield "unicode minus", "\n".join([str(n), said, *rows_of(m, lambda x: f"{x:.4f}".replace("-", "\N{MINUS SIGN}"))])
+    yield "all of it", "\n".join([str(n), said, *rows_of(m, lambda x: f"{x:.8E}".replace("E", "d").replace("-", "\N{MINUS SIGN}"))])  # fmt: skip
     yield "labels", "\n".join([str(n), said, *rows_of(m, element=lambda i, e: f"{e}{i}")])
     yield "lower case", "\n".join([str(n), said, *rows_of(m, element=lambda i, e: e.lower())])
     yield "capitals", "\n".join([str(n), said, *rows_of(m, element=lambda i, e: e.upper())])
@@ -180,6 +181,8 @@ def test_frames_and_records_are_chosen_by_number(tmp_path):
     assert read(tmp_path, f"{record}$$$$\n{other}$$$$\n", "m.sdf", "#2").formula == "Ne"
     assert "holds 2" in refusal(tmp_path, f"{record}$$$$\n{other}$$$$\n", "m.sdf")
     assert read(tmp_path, xyz(""), "odd#2.xyz").formula == "H2"  # a number sign within a name is part of it
+    (tmp_path / "both.xyz").write_text("".join(frames))
+    assert "unknown molecule format .xyz#2" in refusal(tmp_path, xyz(""), "both.xyz#2")  # not both.xyz' second frame
 
 
 def test_a_frame_that_is_cut_short_is_refused_whichever_is_chosen(tmp_path):
