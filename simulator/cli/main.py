@@ -20,7 +20,6 @@ from simulator import __version__
 from simulator.cli import molecules, orbitals, report, run, sql, streaming, sweep, tables, watch
 from simulator.credentials import mask
 from simulator.errors import InputError, VqeError, explained, one_line
-from simulator.settings import export_dotenv
 from simulator.signals import on_stop, raise_interrupt
 
 app = typer.Typer(
@@ -78,7 +77,10 @@ def _run(arguments: Sequence[str] | None) -> int:
     _printable_streams()
     try:
         _check_text(sys.argv[1:] if arguments is None else arguments)
-        export_dotenv()
+        if os.path.exists(".env"):  # what reads it takes a third of a second to load
+            from simulator.settings import export_dotenv
+
+            export_dotenv()
         with on_stop(raise_interrupt):
             outcome = app(args=arguments, standalone_mode=False)
             sys.stdout.flush()  # here, where an error has a name: the interpreter's own flush comes after everything
