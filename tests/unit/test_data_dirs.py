@@ -87,9 +87,10 @@ def test_a_copy_is_neither_read_nor_written_and_its_original_stays(made: Path, t
 
 @pytest.mark.parametrize(
     "command",
-    [["sql", "show tables"], ["sql", COUNT], ["tables", "init"], ["tables", "build"], ["tables", "reconcile"],
-     ["tables", "list"], ["tables", "verify"], ["tables", "maintain"], ["report"], ["run", "h2"], ["sweep", "x.yaml"],
-     ["exporter", "--once"]],
+    [["sql", COUNT], ["tables", "build"], ["tables", "maintain"], ["run", "h2"], ["exporter", "--once"],
+     *(pytest.param(command, marks=pytest.mark.broad) for command in (
+         ["sql", "show tables"], ["tables", "init"], ["tables", "reconcile"], ["tables", "list"], ["tables", "verify"],
+         ["report"], ["sweep", "x.yaml"]))],
     ids=" ".join,
 )  # fmt: skip
 def test_every_command_refuses_a_copy_in_one_line(
@@ -271,8 +272,10 @@ def _written_into_its_original(copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [_without_a_manifest, _without_a_data_file, _with_damaged_metadata, _written_into_its_original]
-)
+    "damage",
+    [_without_a_data_file, _with_damaged_metadata,
+     *(pytest.param(damage, marks=pytest.mark.broad) for damage in (_without_a_manifest, _written_into_its_original))],
+)  # fmt: skip
 def test_without_all_files_it_is_built_anew_and_the_old_is_kept(made: Path, tmp_path: Path, damage, capfd) -> None:
     copy = copy_of(made, tmp_path / "copy")
     damage(copy)

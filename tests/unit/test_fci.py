@@ -55,8 +55,12 @@ def all_of_spin(problem):
     return lifted + problem.energy_offset, np.linalg.eigvalsh(hamiltonian)[0] + problem.energy_offset
 
 
-@pytest.mark.parametrize("dense", [fci.DENSE, 10])
-@pytest.mark.parametrize("case", SETTINGS, ids=lambda c: f"{''.join(c[0])}-{c[2]}")
+@pytest.mark.parametrize(
+    ("case", "dense"),
+    [(case, 10) for case in SETTINGS]
+    + [pytest.param(case, fci.DENSE, marks=pytest.mark.broad if i % 3 else ()) for i, case in enumerate(SETTINGS)],
+    ids=lambda v: str(v) if isinstance(v, int) else f"{''.join(v[0])}-{v[2]}",
+)
 def test_the_lowest_state_of_the_spin_and_of_the_sector_are_found(case, dense, monkeypatch):
     monkeypatch.setattr(fci, "DENSE", dense)
     monkeypatch.setattr(fci, "_GUESS_DETERMINANTS", 10)

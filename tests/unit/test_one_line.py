@@ -139,7 +139,7 @@ def test_postgres_has_ten_seconds_to_answer():
     assert with_timeout("sqlite:////x/catalog.db") == "sqlite:////x/catalog.db"
 
 
-@pytest.mark.parametrize("how", ["noise", "cut", "page", "folder"])
+@pytest.mark.parametrize("how", ["noise", pytest.param("cut", marks=pytest.mark.broad), "page", "folder"])
 def test_a_catalog_that_is_damaged_is_left_as_it_is(capsys, data, how):
     catalog = data / "warehouse" / "catalog.db"
     whole = catalog.read_bytes()
@@ -158,8 +158,14 @@ def test_a_catalog_that_is_damaged_is_left_as_it_is(capsys, data, how):
 # --- the warehouse's files ---
 
 
-@pytest.mark.parametrize("how", ["noise", "cut", "gone"])
-@pytest.mark.parametrize("kind", ["*.parquet", "*.metadata.json", "snap-*.avro", "*-m*.avro"])
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [("*.parquet", "noise"), ("*.parquet", "cut"), ("*.parquet", "gone"), ("*.metadata.json", "noise"),
+     ("*.metadata.json", "gone"), ("snap-*.avro", "cut"), ("*-m*.avro", "noise"),
+     *(pytest.param(*case, marks=pytest.mark.broad) for case in (
+         ("*.metadata.json", "cut"), ("snap-*.avro", "noise"), ("snap-*.avro", "gone"),
+         ("*-m*.avro", "cut"), ("*-m*.avro", "gone")))],
+)  # fmt: skip
 def test_a_file_of_the_warehouse_that_is_damaged_or_gone(capsys, data, kind, how):
     files = list((data / "warehouse").rglob(kind))
     assert files

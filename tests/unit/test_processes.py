@@ -97,6 +97,7 @@ def test_a_stop_that_comes_before_a_child_is_ready_is_kept_for_its_first_job(chi
     assert (answer.exit_code, answer.summary["status"]) == (130, "interrupted")
 
 
+@pytest.mark.broad
 def test_a_child_started_by_a_thread_outlives_that_thread(tmp_path):
     """Linux tells a child that its parent has died when the thread that started it has ended."""
     started = []
@@ -184,7 +185,7 @@ def test_no_child_outlives_a_parent_that_was_killed_and_a_stop_reaches_every_chi
     assert json.loads(told.stdout) == [{"n": 2, "s": "interrupted"}]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.broad)])
 def test_a_stop_before_the_first_run_of_a_sweep_leaves_no_child(tmp_path, number):
     (tmp_path / "long.yaml").write_text(LONG)
     parent = subprocess.Popen(
