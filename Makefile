@@ -72,8 +72,8 @@ demo: $(VENV)/.installed ## Run four molecules, build the tables, query them, wr
 test: $(VENV)/.installed-dev ## Run every test that needs no service
 	@$(PY) -m pytest tests/unit -q -n 2 --dist loadfile -m "not broad" --durations=10
 
-# Files with services of their own run two at a time: they wait more than they compute.
-BESIDE := -n 2 --dist loadfile
+# BESIDE='-n 2 --dist loadfile' runs two files at a time, each with services of its own: quicker on an idle machine with four cores.
+BESIDE ?=
 
 STREAMING_TESTS := $(addprefix tests/integration/,test_connect_sink.py test_streaming.py test_workers.py test_kafka_to_tables.py)
 
