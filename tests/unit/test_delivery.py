@@ -302,8 +302,8 @@ def test_rounds_that_fail_leak_no_descriptor_and_delivery_goes_on_once_there_are
         sink.forwarder.drain(0.3)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert descriptors() <= before + 2
     assert sink.deliver(20)
+    assert descriptors() <= before + 2  # asked once all is delivered: until then files are open by right
     assert sorted(set(iterations(broker, 81))) == list(range(81))
 
 
