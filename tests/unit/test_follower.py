@@ -221,11 +221,11 @@ def test_what_retention_deleted_before_it_was_read_is_not_waited_for(topics, set
 
 
 def test_a_broker_that_is_away_is_told_and_the_next_look_goes_on(topics, settings, monkeypatch):
-    monkeypatch.setattr(follower, "ADMIN_SECONDS", 0.5)
-    monkeypatch.setattr(follower, "SILENCE_SECONDS", 0.5)
     reader = OutcomeReader(settings)
     topics.put(a_result(run_id="r0"))
     reader.catch_up()
+    monkeypatch.setattr(follower, "ADMIN_SECONDS", 0.5)
+    monkeypatch.setattr(follower, "SILENCE_SECONDS", 0.5)
     topics.broker.down()
     with pytest.raises(ServiceError, match="Kafka at"):
         reader.catch_up()
