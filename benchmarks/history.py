@@ -77,7 +77,7 @@ def write_ledger(data_dir: Path, size: int, files: bool) -> None:
     """A ledger of so many loaded objects in five topics; with empty files of their names, where these are listed."""
     import pyarrow as pa
 
-    from spark_jobs.arrow_builder import arrow_schema
+    from spark_jobs.arrow.builder import arrow_schema
     from spark_jobs.lock import lock_of
     from spark_jobs.tables import LEDGER, by_name
     from spark_jobs.warehouse import Location, Warehouse

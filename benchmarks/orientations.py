@@ -14,10 +14,10 @@ import numpy as np
 from pyscf import gto, scf
 from scipy.stats import special_ortho_group
 
-from simulator.integrals import solve_orbitals
-from simulator.molecules import Molecule, load_molecule
-from simulator.scf import without_checkpoint
-from simulator.spec import make_spec
+from simulator.chemistry.integrals import solve_orbitals
+from simulator.chemistry.molecules import Molecule, load_molecule
+from simulator.chemistry.scf import without_checkpoint
+from simulator.vqe.spec import make_spec
 
 TOLERANCE = 1e-7
 """Hartree."""

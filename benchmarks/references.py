@@ -25,12 +25,12 @@ from pyscf.fci import cistring, direct_spin1
 from scipy.sparse import csr_matrix, kron
 from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
+from simulator.chemistry.integrals import Problem, build_problem, problem_determinants
+from simulator.chemistry.molecules import Molecule
+from simulator.chemistry.references import compute_references
 from simulator.errors import VqeError
-from simulator.integrals import Problem, build_problem, problem_determinants
-from simulator.molecules import Molecule
-from simulator.references import compute_references
-from simulator.spec import make_spec
 from simulator.stages import Stages
+from simulator.vqe.spec import make_spec
 
 WRONG = 1e-6  # hartree
 DENSE = 1_500  # determinants

@@ -11,12 +11,12 @@ rule does not foresee: there the solution stays, and the result tells that a low
 from collections import Counter
 from collections.abc import Iterator
 
-from simulator.elements import ATOMIC_NUMBERS
+from simulator.chemistry.elements import ATOMIC_NUMBERS
+from simulator.chemistry.integrals import _mole
+from simulator.chemistry.molecules import Molecule, bundled_molecules
+from simulator.chemistry.scf import UNSTABLE, _hessian_roots, _without_symmetry, mean_field
 from simulator.errors import InputError
-from simulator.integrals import _mole
-from simulator.molecules import Molecule, bundled_molecules
-from simulator.scf import UNSTABLE, _hessian_roots, _without_symmetry, mean_field
-from simulator.spec import may_have_other_solutions
+from simulator.vqe.spec import may_have_other_solutions
 
 DIATOMICS = (
     "H H 0.741, Li H 1.595, Li Li 2.673, Be H 1.343, B H 1.232, C H 1.12, N H 1.036, O H 0.97, F H 0.917, B B 1.59,"

@@ -15,13 +15,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pyscf import fci, gto, scf
 
-from simulator.excitations import uccsd
-from simulator.integrals import build_problem
-from simulator.molecules import load_molecule
-from simulator.optimizers import Objective, run_optimizer
-from simulator.sector import SectorEngine
-from simulator.spec import make_spec
+from simulator.chemistry.integrals import build_problem
+from simulator.chemistry.molecules import load_molecule
+from simulator.engines.sector import SectorEngine
+from simulator.operators.excitations import uccsd
 from simulator.stages import Stages
+from simulator.vqe.optimizers import Objective, run_optimizer
+from simulator.vqe.spec import make_spec
 
 CHEMICAL_ACCURACY = 1.6e-3  # hartree
 

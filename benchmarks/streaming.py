@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from simulator import schemas
-from simulator.events import Iteration, new_id, now_micros, to_record
-from simulator.run import Session
+from simulator.events import schemas
+from simulator.events.records import Iteration, new_id, now_micros, to_record
+from simulator.kafka.clients import make_registry
+from simulator.kafka.registry import register_all
+from simulator.kafka.sink import KafkaSink
+from simulator.kafka.spool import SpoolWriter
+from simulator.kafka.topics import create_topics
+from simulator.runs.session import Session
 from simulator.settings import load_settings
-from simulator.sinks.kafka import KafkaSink
-from simulator.sinks.spool import SpoolWriter
-from simulator.streaming.clients import make_registry
-from simulator.streaming.registry import register_all
-from simulator.streaming.topics import create_topics
 
 EVENTS = 40_000
 PARAMETERS = 40
@@ -151,8 +151,8 @@ def loop(settings: Any) -> list[Row]:
     A shared machine drifts by a third within seconds, so each round runs plain, streamed, streamed, plain: a drift
     cancels, and the median of many rounds is held against the same figure of plain runs alone (the control).
     """
-    from simulator.molecules import load_molecule
-    from simulator.spec import make_spec
+    from simulator.chemistry.molecules import load_molecule
+    from simulator.vqe.spec import make_spec
 
     spec = make_spec(load_molecule("n2"), max_iterations=LOOP_ITERATIONS, tolerance=1e-9)
     first_step = make_spec(load_molecule("n2"), max_iterations=1)

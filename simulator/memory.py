@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simulator.errors import InputError
-from simulator.spec import MAX_PARAMETERS
+from simulator.vqe.spec import MAX_PARAMETERS
 
 if TYPE_CHECKING:
-    from simulator.spec import RunSpec
+    from simulator.vqe.spec import RunSpec
 
 MAX_QUBITS = 64
 """A Pauli string is two unsigned 64-bit masks."""

@@ -26,9 +26,9 @@ from pyiceberg.manifest import DataFile
 import simulator
 from simulator.errors import StorageError
 from simulator.log import get_logger
-from spark_jobs import arrow_builder as builder
 from spark_jobs import filters, quality
 from spark_jobs import tables as declared
+from spark_jobs.arrow import builder as builder
 from spark_jobs.ledger import Ledger
 from spark_jobs.lock import WAIT_SECONDS, lock_of
 from spark_jobs.quality import Issue

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.expressions import BooleanExpression
 
-from simulator import schemas
 from simulator.errors import StorageError
-from spark_jobs import arrow_builder as builder
+from simulator.events import schemas
 from spark_jobs import filters
 from spark_jobs import tables as declared
+from spark_jobs.arrow import builder as builder
 from spark_jobs.tables import Table
 from spark_jobs.warehouse import Warehouse
 

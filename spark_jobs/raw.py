@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from simulator.errors import InputError, StorageError, one_line
-from simulator.schemas import SUNK_TOPICS, major_of
+from simulator.events.schemas import SUNK_TOPICS, major_of
 from simulator.settings import environment, load_table_settings
 from spark_jobs.faults import CONNECT_SECONDS
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from simulator import schemas
+from simulator.events import schemas
 
 if TYPE_CHECKING:
     from pyiceberg.partitioning import PartitionSpec

@@ -31,7 +31,7 @@ from pyiceberg.transforms import MonthTransform
 from simulator.errors import InputError, StorageError
 from simulator.settings import environment
 from spark_jobs import tables as declared
-from spark_jobs.arrow_builder import arrow_schema, sorted_rows
+from spark_jobs.arrow.builder import arrow_schema, sorted_rows
 from spark_jobs.faults import CONNECT_SECONDS, warehouse_faults, with_timeout
 from spark_jobs.filters import EVERYTHING
 from spark_jobs.location import Location, check_table

@@ -9,7 +9,7 @@ def molecules(json_output: Annotated[bool, typer.Option("--json", help="One JSON
     """List the bundled molecules."""
     import json
 
-    from simulator.molecules import bundled_molecules
+    from simulator.chemistry.molecules import bundled_molecules
 
     found = bundled_molecules()
     if json_output:

@@ -12,7 +12,7 @@ from simulator.errors import InputError
 from simulator.input_files import read_text
 
 if TYPE_CHECKING:
-    from simulator.molecules import Molecule
+    from simulator.chemistry.molecules import Molecule
 
 
 def _option(*names: str, variable: str, text: str) -> Any:
@@ -135,7 +135,7 @@ def load_molecules(
     Raises:
         InputError: none is given, or one cannot be read.
     """
-    from simulator.molecules import load_molecule, molecule_from_atoms
+    from simulator.chemistry.molecules import load_molecule, molecule_from_atoms
 
     if not names and atoms is None:
         raise InputError('Missing argument MOLECULE: give a name, a file or --atoms "H 0 0 0; H 0 0 0.735"')
@@ -150,8 +150,8 @@ def load_molecules(
 
 def symmetrized(molecule: "Molecule") -> "Molecule":
     """The molecule on its nearest symmetry; how far atoms moved is told on stderr."""
-    from simulator.symmetrize import largest_move
-    from simulator.symmetrize import symmetrized as moved
+    from simulator.chemistry.symmetrize import largest_move
+    from simulator.chemistry.symmetrize import symmetrized as moved
 
     found = moved(molecule)
     name = molecule.name or molecule.formula
@@ -173,7 +173,7 @@ def resolve_initial_point(text: str | None, data_dir: Path) -> InitialChoice:
     Raises:
         InputError: no such name, file or run, or the file holds no list of numbers.
     """
-    from simulator.spec import INITIAL_POINTS, check_choice
+    from simulator.vqe.spec import INITIAL_POINTS, check_choice
 
     if text is None or text in INITIAL_POINTS[:-1]:
         return InitialChoice(text)

@@ -8,8 +8,8 @@ from simulator.cli import options as o
 from simulator.errors import InputError
 
 if TYPE_CHECKING:
-    from simulator.integrals import Orbitals
-    from simulator.spec import RunSpec
+    from simulator.chemistry.integrals import Orbitals
+    from simulator.vqe.spec import RunSpec
 
 
 def orbitals(
@@ -29,8 +29,8 @@ def orbitals(
     """List a molecule's orbitals: number, name, energy, occupation, natural occupation, and which are active."""
     import json
 
-    from simulator.integrals import solve_orbitals
-    from simulator.spec import make_spec, parse_orbitals, parse_space
+    from simulator.chemistry.integrals import solve_orbitals
+    from simulator.vqe.spec import make_spec, parse_orbitals, parse_space
 
     if molecule is not None and atoms is not None:
         raise InputError("give a molecule or --atoms, not both")
@@ -56,7 +56,7 @@ def orbital_rows(spec: "RunSpec", found: "Orbitals") -> list[dict[str, Any]]:
     functions (the basis functions that it is made of, largest share first)."""
     import numpy as np
 
-    from simulator.active_space import degenerate_sets, natural_density
+    from simulator.chemistry.active_space import degenerate_sets, natural_density
 
     active, mf = found.active, found.solution.mf
     n_alpha, n_beta = spec.nelec

@@ -12,12 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from simulator.cli.console import PlainConsole
-from simulator.events import Iteration, Result
+from simulator.events.records import Iteration, Result
 
 if TYPE_CHECKING:
-    from simulator.child import ChildAnswer
+    from simulator.runs.child import ChildAnswer
     from simulator.settings import Settings
-    from simulator.spec import RunSpec
+    from simulator.vqe.spec import RunSpec
 
 
 class RunProgress:

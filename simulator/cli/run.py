@@ -11,9 +11,9 @@ from simulator.errors import InputError, one_line
 from simulator.signals import on_stop
 
 if TYPE_CHECKING:
-    from simulator.events import Result
+    from simulator.events.records import Result
     from simulator.settings import Settings
-    from simulator.spec import RunSpec
+    from simulator.vqe.spec import RunSpec
     from spark_jobs.batch import BatchReport
 
 
@@ -70,7 +70,7 @@ def run(
 ) -> int:
     """Run VQE on one or more molecules and put the events into tables."""
     from simulator.settings import load_settings
-    from simulator.spec import make_spec, parse_noise, parse_orbitals, parse_space
+    from simulator.vqe.spec import make_spec, parse_noise, parse_orbitals, parse_space
 
     settings = load_settings(data_dir=data_dir, sink=sink, record_parameters=record_parameters)
     check_data_dir(settings, build_tables=build_tables)
@@ -96,9 +96,9 @@ def run(
 
 def _run_all(specs: "list[tuple[str, RunSpec]]", settings: "Settings", *, build_tables: bool, json_output: bool) -> int:
     from simulator import log
-    from simulator.child import make_sink
     from simulator.cli.progress import RunProgress, print_json, print_summary
-    from simulator.run import Session, exit_code
+    from simulator.runs.child import make_sink
+    from simulator.runs.session import Session, exit_code
 
     log.configure(settings.log_level, settings.log_format)
     results: list[Result] = []
@@ -178,9 +178,9 @@ def doctor(
     from rich.table import Table
     from rich.text import Text
 
-    from simulator.aer import gpu_available
     from simulator.cli.console import PlainConsole
-    from simulator.run import versions
+    from simulator.engines.aer import gpu_available
+    from simulator.runs.session import versions
     from simulator.settings import load_settings
     from simulator.sinks.file import FileSink
 

@@ -15,11 +15,11 @@ DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the 
 @schemas_app.command("register")
 def register() -> int:
     """Register every schema under FULL_TRANSITIVE compatibility; what is there stays."""
+    from simulator.kafka.clients import require_kafka
     from simulator.settings import load_settings
-    from simulator.streaming.clients import require_kafka
 
     require_kafka()
-    from simulator.streaming.registry import register_all
+    from simulator.kafka.registry import register_all
 
     for done in register_all(load_settings()):
         typer.echo(f"{done.subject} {done.version}: id {done.schema_id} {'registered' if done.new else 'present'}")
@@ -29,13 +29,13 @@ def register() -> int:
 @schemas_app.command("check")
 def check() -> int:
     """Check every schema against every earlier version of its topic, both directions; needs no service."""
-    from simulator.streaming.compatibility import check_all
+    from simulator.kafka.compatibility import check_all
 
     problems = check_all()
     for problem in problems:
         typer.echo(problem, err=True)
     if not problems:
-        from simulator import schemas
+        from simulator.events import schemas
 
         typer.echo(
             f"{sum(map(len, schemas.released().values()))} schemas of {len(schemas.released())} topics are compatible"
@@ -45,11 +45,11 @@ def check() -> int:
 
 def topics() -> int:
     """Create the topics that are missing, with the partitions and retention of the settings."""
+    from simulator.kafka.clients import require_kafka
     from simulator.settings import load_settings
-    from simulator.streaming.clients import require_kafka
 
     require_kafka()
-    from simulator.streaming.topics import create_topics, plan
+    from simulator.kafka.topics import create_topics, plan
 
     settings = load_settings()
     planned = {topic.name: topic for topic in plan(settings)}
@@ -67,12 +67,12 @@ def replay(
     ] = False,
 ) -> int:
     """Deliver events that earlier processes could not."""
+    from simulator.kafka.clients import require_kafka
     from simulator.settings import load_settings
-    from simulator.streaming.clients import require_kafka
 
     settings = load_settings(data_dir=data_dir)
     require_kafka()
-    from simulator.streaming import replay as spool
+    from simulator.kafka import replay as spool
 
     done = spool.replay(settings, seconds=seconds, rejected=rejected)
     typer.echo(f"{done.delivery.delivered} events delivered, {done.left_bytes} bytes left in {settings.spool_dir}")
@@ -123,7 +123,7 @@ def worker(
     """Take jobs from Kafka and run them; SIGTERM gives the running one back."""
     settings = _service_settings(data_dir=data_dir, sink="kafka")
     from simulator.errors import InputError
-    from simulator.worker import Worker
+    from simulator.runs.worker import Worker
 
     if device not in (None, "", "cpu", "gpu"):
         raise InputError(f"device {device!r}: want cpu or gpu")
@@ -147,7 +147,7 @@ def exporter(
 ) -> int:
     """Serve what topics, consumer groups, Connect and tables say as metrics for Prometheus."""
     settings = _service_settings(data_dir=data_dir)
-    from simulator.exporter.serve import run_exporter
+    from simulator.observability.exporter.serve import run_exporter
 
     return run_exporter(settings, once=once)
 
@@ -155,8 +155,8 @@ def exporter(
 def _service_settings(**given: Any) -> "Settings":
     """Settings of a process that stays; it tells what it does unless it was told to say less."""
     from simulator import log
+    from simulator.kafka.clients import require_kafka
     from simulator.settings import load_settings
-    from simulator.streaming.clients import require_kafka
 
     settings = load_settings(**given)
     log.configure("info" if settings.log_level == "warning" else settings.log_level, settings.log_format)

@@ -12,9 +12,9 @@ from simulator.cli.run import build_after_runs, check_data_dir
 from simulator.errors import VqeError
 
 if TYPE_CHECKING:
-    from simulator.child import ChildAnswer
+    from simulator.runs.child import ChildAnswer
+    from simulator.runs.sweep import PlannedRun, Sweep
     from simulator.settings import Settings
-    from simulator.sweep import PlannedRun, Sweep
 
 _GIB_PER_WORKER = 1.5
 """Resident memory of a worker on molecules of up to 16 qubits, with room."""
@@ -56,8 +56,8 @@ def sweep(
     ] = False,
 ) -> int:
     """Run a matrix of molecules, settings and seeds; what is completed is skipped."""
+    from simulator.runs.sweep import load_sweep
     from simulator.settings import load_settings
-    from simulator.sweep import load_sweep
 
     settings = load_settings(data_dir=data_dir, sink=sink, record_parameters=record_parameters)
     check_data_dir(settings)
@@ -89,8 +89,8 @@ def sweep(
 
 def submit(experiment: Experiment, force: Force = False, data_dir: DataDir = None) -> int:
     """Send the runs of an experiment to the workers (vqe worker)."""
+    from simulator.runs.sweep import load_sweep
     from simulator.settings import load_settings
-    from simulator.sweep import load_sweep
 
     return _submit(_told(load_sweep(experiment)), load_settings(data_dir=data_dir), force=force)
 
@@ -104,7 +104,7 @@ def _told(planned: "Sweep") -> "Sweep":
 def completed_specs(settings: "Settings") -> set[str]:
     """spec_ids that have a completed result: in Kafka with the kafka sink, else in the tables."""
     if settings.sink == "kafka":
-        from simulator.streaming.results import read_outcomes
+        from simulator.kafka.results import read_outcomes
 
         return read_outcomes(settings).completed
     from spark_jobs.batch import build
@@ -116,10 +116,10 @@ def completed_specs(settings: "Settings") -> set[str]:
 
 
 def _submit(planned: "Sweep", settings: "Settings", *, force: bool) -> int:
-    from simulator.streaming.clients import require_kafka
+    from simulator.kafka.clients import require_kafka
 
     require_kafka()
-    from simulator.streaming.jobs import submit_jobs
+    from simulator.kafka.jobs import submit_jobs
 
     sent = submit_jobs(planned, settings, force=force)
     typer.echo(f"{planned.sweep_id}: {sent} jobs sent")
@@ -153,8 +153,8 @@ def _run_children(
     import sys
     from multiprocessing.connection import wait
 
-    from simulator.child import Child, ChildJob
     from simulator.cli.progress import SweepProgress
+    from simulator.runs.child import Child, ChildJob
     from simulator.signals import on_stop
 
     queue = deque(todo)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from simulator.watch import Watch
+    from simulator.live.watch import Watch
 
 _ROWS = 30
 
@@ -32,12 +32,12 @@ def watch(
     from rich.live import Live
 
     from simulator.cli.console import PlainConsole
+    from simulator.live.watch import Watch, make_source
     from simulator.settings import load_settings
-    from simulator.watch import Watch, make_source
 
     settings = load_settings(sink=sink, data_dir=data_dir)
     if settings.sink == "kafka":
-        from simulator.streaming.clients import require_kafka
+        from simulator.kafka.clients import require_kafka
 
         require_kafka()
     source, watched = make_source(settings, since_seconds=since), Watch(tuple(run or ()))
@@ -65,7 +65,7 @@ def _table(watched: "Watch") -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    from simulator.watch import sparkline
+    from simulator.live.watch import sparkline
 
     runs = watched.shown()
     active = [r for r in runs if r.status == "running"]

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from simulator.events import Event
+from simulator.events.records import Event
 
 
 class Sink(Protocol):

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from simulator import avro
-from simulator.events import new_id
-from simulator.schemas import Schema, topic_of
+from simulator.events import avro
+from simulator.events.records import new_id
+from simulator.events.schemas import Schema, topic_of
 
 PARTITION = "local"
 PART_SUFFIX = ".part"

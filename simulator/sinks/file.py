@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from simulator.errors import StorageError
-from simulator.events import Event, Result, to_record
-from simulator.schemas import current
+from simulator.events.records import Event, Result, to_record
+from simulator.events.schemas import current
 from simulator.sinks.container import ContainerFile, recover
 
 FLUSH_SECONDS = 1.0

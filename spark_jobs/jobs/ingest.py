@@ -12,9 +12,9 @@ from datetime import UTC, date, datetime
 
 from simulator import log
 from simulator.errors import VqeError
-from spark_jobs import spark_batch
 from spark_jobs.raw import RawStore, Stored, named_store
-from spark_jobs.spark_session import create_views, spark_session
+from spark_jobs.spark import batch as spark_batch
+from spark_jobs.spark.session import create_views, spark_session
 from spark_jobs.warehouse import Location
 
 

@@ -11,8 +11,8 @@ from datetime import timedelta
 
 from simulator import log
 from simulator.errors import VqeError
-from spark_jobs import spark_maintenance
-from spark_jobs.spark_session import create_views, spark_session
+from spark_jobs.spark import maintenance as spark_maintenance
+from spark_jobs.spark.session import create_views, spark_session
 from spark_jobs.warehouse import Location
 
 

@@ -9,8 +9,8 @@ import json
 import sys
 
 from simulator.errors import VqeError
-from spark_jobs import spark_quality
-from spark_jobs.spark_session import spark_session
+from spark_jobs.spark import quality as spark_quality
+from spark_jobs.spark.session import spark_session
 from spark_jobs.warehouse import Location
 
 

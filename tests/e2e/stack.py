@@ -173,7 +173,7 @@ class Stack:
         """Spark SQL on the cluster."""
         return self.compose(
             "exec", "-T", "-e", "VQE_SPARK_MASTER=spark://spark-master:7077", "airflow-scheduler", "with-secrets",
-            "/opt/vqe/bin/python", "-m", "spark_jobs.spark_session", "sql", "-S", "-e", statement, timeout=600,
+            "/opt/vqe/bin/python", "-m", "spark_jobs.spark.session", "sql", "-S", "-e", statement, timeout=600,
         ).stdout  # fmt: skip
 
     def airflow(self, method: str, path: str, body: Any = None) -> Any:

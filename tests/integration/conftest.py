@@ -31,7 +31,7 @@ def platform(stack, tmp_path) -> Platform:
 
 
 def _drop_topics(platform: Platform) -> None:
-    from simulator.streaming.clients import make_admin
+    from simulator.kafka.clients import make_admin
 
     admin = make_admin(platform.settings())
     # Connect's own topics stay: without them its worker asks for them in a tight loop

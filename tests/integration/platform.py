@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from simulator.kafka.clients import make_admin, make_consumer
+from simulator.kafka.follower import Decoder
 from simulator.settings import Settings, load_settings
-from simulator.streaming.clients import make_admin, make_consumer
-from simulator.streaming.follower import Decoder
 
 RUN_SECONDS = 240
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from raw_events import Run, container, object_path, write_runs
 
-from simulator import schemas
+from simulator.events import schemas
 from spark_jobs.query import query
 from tests.services.airflow import Airflow, calls, dags_of
 from tests.services.lake import Lake, Mailbox, Place

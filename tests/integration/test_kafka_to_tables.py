@@ -10,8 +10,8 @@ from pathlib import Path
 import fastavro
 import pytest
 
-from simulator import schemas
-from simulator.sinks.spool import SpoolWriter
+from simulator.events import schemas
+from simulator.kafka.spool import SpoolWriter
 from spark_jobs.batch import build
 from spark_jobs.maintenance import verify
 from spark_jobs.query import query
@@ -128,7 +128,7 @@ def test_a_second_major_version_flows_beside_the_first(platform, connector, buck
     from confluent_kafka.admin import NewTopic
     from confluent_kafka.schema_registry import Schema
 
-    from simulator.streaming.clients import make_admin, make_registry
+    from simulator.kafka.clients import make_admin, make_registry
 
     v2 = copy.deepcopy(schemas.newest("vqe_iteration_v1"))
     v2["version"] = "2.0"

@@ -264,7 +264,7 @@ def asked() -> dict[str, set[str]]:
 
 
 def test_every_metric_that_is_asked_for_is_exposed(journey):
-    from simulator.metrics import LastSeen, exposed, run_families
+    from simulator.observability.metrics import LastSeen, exposed, run_families
 
     sys.path.insert(0, str(CHECKOUT / "tests" / "unit"))
     try:

@@ -101,7 +101,7 @@ def test_sparks_own_shell_reaches_tables_and_views_and_leaves_nothing_behind(
     work.mkdir()
     asked = "select count(*) n, 'runs' from vqe_results; select count(*) n, 'features' from vqe.vqe.vqe_features"
     done = subprocess.run(
-        [lake.artifacts.spark_python, "-m", "spark_jobs.spark_session", "sql", "-e", asked],
+        [lake.artifacts.spark_python, "-m", "spark_jobs.spark.session", "sql", "-e", asked],
         env=environment, cwd=work, capture_output=True, text=True, timeout=180,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from raw_events import BEGIN, Run, container, object_path, put, write_runs
 
-from simulator import schemas
+from simulator.events import schemas
 from spark_jobs import batch, maintenance
 from spark_jobs.query import query
 from spark_jobs.tables import DATA_TABLES, ISSUES, LEDGER, TABLES, Table, by_name

@@ -44,8 +44,8 @@ def test_the_registry_refuses_what_no_earlier_reader_could_read(platform):
     from confluent_kafka.schema_registry import Schema
     from confluent_kafka.schema_registry.error import SchemaRegistryError
 
-    from simulator import schemas
-    from simulator.streaming.clients import make_registry
+    from simulator.events import schemas
+    from simulator.kafka.clients import make_registry
 
     broken = copy.deepcopy(schemas.newest("vqe_iteration_v1"))
     broken["fields"].append({"name": "new", "type": "long"})
@@ -57,7 +57,7 @@ def test_the_registry_refuses_what_no_earlier_reader_could_read(platform):
 
 
 def test_a_schema_nobody_registered_is_spooled_not_registered_by_the_producer(platform, stack):
-    from simulator.streaming.clients import make_registry
+    from simulator.kafka.clients import make_registry
 
     with make_registry(platform.settings()) as client:
         client.delete_subject("vqe_result_v1-value")
@@ -71,7 +71,7 @@ def test_a_schema_nobody_registered_is_spooled_not_registered_by_the_producer(pl
 
 
 def test_a_schema_that_stays_unknown_holds_up_no_other_topic(platform):
-    from simulator.streaming.clients import make_registry
+    from simulator.kafka.clients import make_registry
 
     with make_registry(platform.settings()) as client:
         client.delete_subject("vqe_run_v1-value")
@@ -217,8 +217,8 @@ def test_a_replay_leaves_the_file_of_a_living_writer_alone(platform, stack):
 
 def spooled(platform):
     """The settings of a spool with 500 iterations of a run that Kafka was away for."""
-    from simulator.events import Iteration, new_id, now_micros
-    from simulator.sinks.kafka import KafkaSink
+    from simulator.events.records import Iteration, new_id, now_micros
+    from simulator.kafka.sink import KafkaSink
 
     settings = platform.settings(kafka_bootstrap_servers="127.0.0.1:9", delivery_seconds=0.1)
     sink = KafkaSink(settings)
@@ -242,7 +242,7 @@ def test_replaying_the_same_spool_again_adds_no_key(platform, tmp_path):
 
 
 def test_damage_inside_a_spool_file_costs_one_record_and_the_file_is_kept(platform):
-    from simulator.sinks.spool import SpoolReader
+    from simulator.kafka.spool import SpoolReader
 
     settings = spooled(platform)
     (path,) = settings.spool_dir.glob("vqe_iteration_v1/*.avro")
@@ -272,8 +272,8 @@ def test_a_full_spool_fails_the_run_in_one_clear_line(platform, stack):
 
 
 def test_a_record_too_large_for_kafka_is_kept_and_the_rest_goes_on(platform, capsys):
-    from simulator.events import Iteration, new_id, now_micros
-    from simulator.sinks.kafka import KafkaSink
+    from simulator.events.records import Iteration, new_id, now_micros
+    from simulator.kafka.sink import KafkaSink
 
     sink = KafkaSink(platform.settings())
     run_id = new_id()
@@ -298,9 +298,9 @@ def test_a_topic_that_takes_only_small_records_refuses_only_the_large_ones_and_t
     """Records that the broker refuses in one batch are told apart: each of them alone would fit, but for two."""
     from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-    from simulator.events import Iteration, new_id, now_micros
-    from simulator.sinks.kafka import KafkaSink
-    from simulator.streaming.clients import make_admin
+    from simulator.events.records import Iteration, new_id, now_micros
+    from simulator.kafka.clients import make_admin
+    from simulator.kafka.sink import KafkaSink
 
     admin = make_admin(platform.settings())
 
@@ -335,7 +335,7 @@ def test_a_user_without_the_right_to_one_topic_delivers_the_others(platform, sta
         ResourceType,
     )
 
-    from simulator.streaming.clients import make_admin
+    from simulator.kafka.clients import make_admin
 
     admin = make_admin(platform.settings())
     denied = AclBinding(
@@ -380,8 +380,8 @@ def test_watch_shows_a_run_as_a_second_group_beside_the_sink(platform):
 
 def test_clock_skew_of_a_day_loses_nothing(platform):
     """Only order within files and topics counts, never the clock."""
-    from simulator import events
-    from simulator.sinks.kafka import KafkaSink
+    from simulator.events import records as events
+    from simulator.kafka.sink import KafkaSink
 
     day = 86_400_000_000
     sink = KafkaSink(platform.settings())

@@ -153,7 +153,7 @@ def test_sigterm_gives_the_job_back(platform, experiment):
 
 
 def test_what_is_no_job_goes_to_the_dead_letter_topic_with_the_reason(platform, experiment):
-    from simulator.streaming.clients import make_producer
+    from simulator.kafka.clients import make_producer
 
     producer = make_producer(platform.settings())
     producer.produce("vqe_job_v1", b"not avro at all", b"key")

@@ -6,7 +6,7 @@ import copy
 from dataclasses import replace
 from typing import Any
 
-from simulator import schemas
+from simulator.events import schemas
 from spark_jobs.tables import TABLES, Column, Constant, Path, Table, with_source
 
 Schema = dict[str, Any]

@@ -17,7 +17,7 @@ def serve(memory: str) -> None:
     os.environ["PYSPARK_SUBMIT_ARGS"] = f"--driver-memory {memory} pyspark-shell"
     from pyspark.sql import SparkSession
 
-    from spark_jobs import spark_session
+    from spark_jobs.spark import session as spark_session
 
     builder = SparkSession.builder.master(os.environ["VQE_SPARK_MASTER"]).appName("vqe tests")
     for name, value in spark_session.defaults().items():
@@ -40,7 +40,7 @@ def attached() -> Any:
     from pyspark.java_gateway import launch_gateway
     from pyspark.sql import SparkSession
 
-    from spark_jobs import spark_session
+    from spark_jobs.spark import session as spark_session
     from spark_jobs.warehouse import Location
 
     gateway = launch_gateway()
@@ -58,12 +58,13 @@ def attached() -> Any:
 def job(name: str, options: dict[str, Any]) -> Any:
     from dataclasses import asdict
 
-    from spark_jobs import spark_batch, spark_session
     from spark_jobs import warehouse as commits
     from spark_jobs.raw import named_store
+    from spark_jobs.spark import batch as spark_batch
+    from spark_jobs.spark import session as spark_session
 
     if version := options.pop("release", None):
-        from simulator import schemas
+        from simulator.events import schemas
         from tests.services import evolved
 
         known = evolved.released(version)
@@ -108,7 +109,7 @@ def job(name: str, options: dict[str, Any]) -> Any:
     if name == "sql":
         return {"rows": [r.asDict(recursive=True) for r in spark.sql(options["sql"]).collect()]}
     if name == "maintain":
-        from spark_jobs import spark_maintenance
+        from spark_jobs.spark import maintenance as spark_maintenance
 
         seconds = options.pop("orphan_seconds", None)
         if seconds is not None:

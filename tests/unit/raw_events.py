@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import fastavro
 
-from simulator import schemas
+from simulator.events import schemas
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -333,7 +333,7 @@ def random_iterations(number: int, runs: int, of_each: int, n_parameters: int) -
     import numpy as np
     import pyarrow as pa
 
-    from spark_jobs.arrow_builder import arrow_schema
+    from spark_jobs.arrow.builder import arrow_schema
     from spark_jobs.tables import by_name
 
     schema = arrow_schema(by_name("vqe_iterations"))

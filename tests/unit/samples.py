@@ -2,9 +2,9 @@
 
 import time
 
-from simulator.events import Iteration, Result, new_id, now_micros, spec_record
-from simulator.molecules import load_molecule
-from simulator.spec import make_spec
+from simulator.chemistry.molecules import load_molecule
+from simulator.events.records import Iteration, Result, Run, new_id, now_micros, spec_record
+from simulator.vqe.spec import make_spec
 
 
 def an_iteration(i: int, run_id: str = "r", n: int = 40) -> Iteration:
@@ -35,3 +35,11 @@ def spin(seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         sum(range(1000))
+
+
+def a_run(run_id: str = "r") -> Run:
+    spec = make_spec(load_molecule("h2"))
+    return Run(
+        run_id, now_micros(), spec.spec_id, spec.molecule_id, spec.problem_id, None, 1, "h2", {"formula": "H2"},
+        spec_record(spec), spec.canonical_json(), "host", 1, {},
+    )  # fmt: skip

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from simulator.molecules import Molecule, bundled_molecules
+from simulator.chemistry.molecules import Molecule, bundled_molecules
 
 IDS = Path(__file__).parent / "spec_ids.json"
 """spec_id and problem_id of each, as the first release gave them."""
@@ -51,7 +51,7 @@ def recipes() -> list[tuple[Molecule, dict[str, Any]]]:
 
 def ids() -> list[list[str]]:
     """spec_id and problem_id of each."""
-    from simulator.spec import make_spec
+    from simulator.vqe.spec import make_spec
 
     specs = [make_spec(molecule, **options) for molecule, options in recipes()]
     return [[spec.spec_id, spec.problem_id] for spec in specs]

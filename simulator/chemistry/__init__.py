@@ -1,0 +1,1 @@
+"""Molecules and what chemistry computes before any qubit: orbitals, integrals, active spaces, references."""

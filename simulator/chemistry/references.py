@@ -1,0 +1,221 @@
+"""What a run's energy is held against: HF, MP2, CCSD, CCSD(T), FCI, all in the run's active space, and published energies."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simulator.chemistry.fci import NotSure, lowest_of_sector, lowest_of_spin
+from simulator.chemistry.integrals import Problem, omp_threads, problem_determinants, without_checkpoint
+from simulator.chemistry.molecules import load_molecule, published_energies
+from simulator.memory import MAX_FCI_DETERMINANTS, available_bytes
+from simulator.stages import Stages
+
+if TYPE_CHECKING:
+    from simulator.vqe.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One reference energy, or why there is none.
+
+    Names: HF, MP2, CCSD, CCSD(T), FCI (CASCI where orbitals are left out), sector_minimum (the lowest energy with the
+    asked numbers of alpha and beta electrons, whatever its spin), `published <method>`.
+    """
+
+    name: str
+    energy: float | None  # total, hartree
+    reason: str | None = None  # why there is no energy
+    s_squared: float | None = None
+    source: str | None = None  # of a published energy
+    hf_irrep_weight: float | None = None  # FCI: 1 where the state has the Hartree-Fock determinant's irrep, else 0
+
+
+def compute_references(problem: Problem, spec: "RunSpec", stages: Stages) -> tuple[Reference, ...]:
+    """All references of a run, those that cannot be had or vouched for with the reason: none of them ends the run.
+
+    FCI is the lowest state of the asked <S^2>, up to MAX_FCI_DETERMINANTS determinants (`simulator.chemistry.fci`); CCSD(T) is computed
+    where FCI is not there.
+    """
+    with stages("reference"), omp_threads(problem_determinants(problem)), _quiet():
+        found = [Reference("HF", problem.hf_energy, None, problem.spin_squared)]
+        exact = _exact(problem)
+        found += _perturbative(problem, with_triples=exact[0].energy is None)
+        found += exact
+        try:
+            found += _published(problem)
+        except Exception as error:
+            found.append(Reference("published", None, _what_went_wrong(error)))
+    return tuple(found)
+
+
+YARDSTICKS = ("FCI", "CASCI", "CCSD(T)")
+"""What errors are told against. MP2 and CCSD can be off by more than a run's own error, on either side."""
+
+
+def reference_energy(references: tuple[Reference, ...]) -> tuple[str, float] | None:
+    """Name and energy (hartree) of the yardstick: FCI or CASCI, else CCSD(T) where it can be trusted; None without one."""
+    energies = {r.name: r.energy for r in references}
+    for name in YARDSTICKS:
+        energy = energies.get(name)
+        if energy is not None:
+            return name, energy
+    return None
+
+
+def no_yardstick(references: tuple[Reference, ...]) -> str | None:
+    """Why a run's energy has no error, in one line; None where it has one, or where no reference was asked for."""
+    if not references or reference_energy(references) is not None:
+        return None
+    reasons = [f"{r.name}: {r.reason}" for r in references if r.name in YARDSTICKS and r.reason]
+    return "no error is told, there is no exact energy and no CCSD(T) to tell it against (" + "; ".join(reasons) + ")"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Amplitudes that grow without bound are an answer (no reference), not a warning on the user's screen."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
+
+
+def _what_went_wrong(error: BaseException) -> str:
+    """One line; a request to stop that a library passed on as an error of its own stays a request to stop."""
+    first = error
+    while (before := first.__cause__ or first.__context__) is not None:
+        first = before
+        if isinstance(first, KeyboardInterrupt):
+            raise first
+    line = " ".join(str(first).split())
+    return f"{type(first).__name__}: {line}"[:300]
+
+
+def _perturbative(problem: Problem, with_triples: bool) -> list[Reference]:
+    names = ("MP2", "CCSD", "CCSD(T)")
+    if not problem.is_closed_shell:
+        return [
+            Reference(n, None, "open shell: PySCF would compute it on unrestricted orbitals (ROHF-MP2 becomes UMP2)")
+            for n in names
+        ]
+    if problem.norb == problem.nelec[0]:
+        return [Reference(n, problem.hf_energy, None, 0.0) for n in names]  # no virtual orbitals: nothing correlates
+    return [_mp2(problem), *_coupled_cluster(problem, with_triples)]
+
+
+def _mp2(problem: Problem) -> Reference:
+    from pyscf import mp
+
+    try:
+        return _finite("MP2", problem.hf_energy + float(mp.MP2(_mean_field(problem)).run(verbose=0).e_corr))
+    except Exception as error:
+        return Reference("MP2", None, f"MP2 failed ({_what_went_wrong(error)})")
+
+
+def _coupled_cluster(problem: Problem, with_triples: bool) -> list[Reference]:
+    """CCSD and CCSD(T)."""
+    names = ("CCSD", "CCSD(T)")
+    nocc, nvir = problem.nelec[0], problem.norb - problem.nelec[0]
+    if 8 * 8 * nocc**2 * nvir**2 + 8 * nvir**4 > available_bytes():
+        reason = f"amplitudes of {nocc} occupied and {nvir} virtual orbitals exceed memory"
+        return [Reference(n, None, reason) for n in names]
+    from pyscf import cc
+
+    try:
+        ccsd = cc.CCSD(_mean_field(problem))
+        ccsd.verbose, ccsd.conv_tol, ccsd.max_cycle = 0, 1e-9, 200
+        ccsd.kernel()
+    except Exception as error:
+        # PySCF's DIIS meets a singular matrix where a gap closes, e.g. in H2 pulled apart
+        return [Reference(n, None, f"CCSD failed ({_what_went_wrong(error)})") for n in names]
+    if not ccsd.converged:
+        return [Reference(n, None, f"CCSD did not converge in {ccsd.max_cycle} cycles") for n in names]
+    found = [_finite("CCSD", problem.hf_energy + float(ccsd.e_corr))]
+    if not with_triples:
+        return [*found, Reference("CCSD(T)", None, "not needed: the exact energy is there")]
+    if (doubt := _doubt(ccsd)) is not None:
+        return [*found, Reference("CCSD(T)", None, doubt)]
+    try:
+        return [*found, _finite("CCSD(T)", problem.hf_energy + float(ccsd.e_corr) + float(ccsd.ccsd_t()))]
+    except Exception as error:
+        return [*found, Reference("CCSD(T)", None, f"its triples failed ({_what_went_wrong(error)})")]
+
+
+def _finite(name: str, energy: float) -> Reference:
+    return Reference(name, energy) if np.isfinite(energy) else Reference(name, None, f"{name} is not a number")
+
+
+MAX_T1 = 0.02
+"""T1 diagnostic above which one determinant is no fair start (Lee and Taylor, Int. J. Quantum Chem. Symp. 23, 199, 1989)."""
+
+MAX_DOUBLE = 0.15
+"""Largest double amplitude of a CCSD on which CCSD(T) is trusted. In STO-3G, N2 has 0.14 at its bond length (CCSD(T) is
+2.2 mHa above FCI), 0.20 at 1.2 times that (6.5 mHa) and 0.77 at 1.8 times (98 mHa below)."""
+
+
+def _doubt(ccsd: Any) -> str | None:
+    """Why CCSD(T) on top of this CCSD is no yardstick, None where it can be trusted."""
+    t1 = float(np.linalg.norm(ccsd.t1) / np.sqrt(2 * ccsd.t1.shape[0]))
+    largest = float(np.abs(ccsd.t2).max(initial=0.0))
+    if t1 > MAX_T1:
+        return f"not trusted: CCSD's T1 diagnostic is {t1:.3f}, {MAX_T1:g} at most is"
+    if largest > MAX_DOUBLE:
+        return f"not trusted: CCSD's largest double amplitude is {largest:.2f}, {MAX_DOUBLE:g} at most is"
+    return None
+
+
+def _mean_field(problem: Problem) -> Any:
+    """An RHF object whose atomic orbitals are the active molecular ones, so that MP2 and CCSD see the active space alone."""
+    from pyscf import gto, scf
+
+    mol = gto.M(verbose=0)
+    mol.nelectron, mol.spin, mol.incore_anyway = sum(problem.nelec), 0, True
+    mol.nao = problem.norb
+    mf = without_checkpoint(scf.RHF(mol))
+    mf.get_hcore = lambda *_: problem.h1
+    mf.get_ovlp = lambda *_: np.eye(problem.norb)
+    mf.energy_nuc = lambda *_: problem.energy_offset
+    mf._eri = problem.eri
+    mf.mo_coeff, mf.mo_energy = np.eye(problem.norb), problem.mo_energy
+    mf.mo_occ = np.repeat([2.0, 0.0], [problem.nelec[0], problem.norb - problem.nelec[0]])
+    mf.e_tot, mf.converged = problem.hf_energy, True
+    return mf
+
+
+def _exact(problem: Problem) -> list[Reference]:
+    """FCI (CASCI) with the asked spin, and the sector's minimum."""
+    name = "FCI" if problem.is_full_space else "CASCI"
+    size = problem_determinants(problem)
+    if size > MAX_FCI_DETERMINANTS:
+        reason = f"{size} determinants exceed the bound of {MAX_FCI_DETERMINANTS}"
+        return [Reference(name, None, reason), Reference("sector_minimum", None, reason)]
+    try:
+        state = lowest_of_spin(problem)
+    except Exception as error:
+        reason = _why_not(error)
+        return [Reference(name, None, reason), Reference("sector_minimum", None, reason)]
+    weight = None if state.in_hf_irrep is None else float(state.in_hf_irrep)
+    found = Reference(name, state.energy, None, state.s_squared, hf_irrep_weight=weight)
+    try:
+        minimum = lowest_of_sector(problem, state)
+    except Exception as error:
+        return [found, Reference("sector_minimum", None, _why_not(error))]
+    return [found, Reference("sector_minimum", minimum.energy, None, minimum.s_squared)]
+
+
+def _why_not(error: Exception) -> str:
+    return f"not sure: {error}" if isinstance(error, NotSure) else _what_went_wrong(error)
+
+
+def _published(problem: Problem) -> list[Reference]:
+    if not problem.is_full_space:
+        return [Reference("published", None, "published energies are of the full space")]
+    entries = [
+        e for e in published_energies()
+        if e["basis"] == problem.basis and load_molecule(e["molecule"]).molecule_id == problem.molecule.molecule_id
+    ]  # fmt: skip
+    if not entries:
+        return [Reference("published", None, f"none in the bundled table for this geometry in {problem.basis}")]
+    return [Reference(f"published {e['method']}", float(e["energy"]), source=e["source"]) for e in entries]

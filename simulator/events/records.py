@@ -1,0 +1,255 @@
+"""The events of a run, one dataclass a stream; a test holds each to its schema in `schemas/`.
+
+Energies are total energies in hartree unless a name says otherwise. Times are microseconds since 1970, UTC.
+"""
+
+import dataclasses
+import time
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import uuid_utils
+
+from simulator.chemistry.molecules import Molecule
+from simulator.vqe.spec import RunSpec
+
+TERMS_PER_RECORD = 2_000
+MAX_RECORD_BYTES = 500_000
+CHEMICAL_ACCURACY_MHA = 1.6
+
+
+def new_id() -> str:
+    """A UUIDv7 in lower case: ordered by the time it was made, within a process strictly."""
+    return str(uuid_utils.uuid7())
+
+
+def now_micros() -> int:
+    """Microseconds since 1970, UTC."""
+    return time.time_ns() // 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that began."""
+
+    stream: ClassVar[str] = "vqe_run"
+    run_id: str
+    recorded_at: int
+    spec_id: str
+    molecule_id: str
+    problem_id: str
+    sweep_id: str | None
+    attempt: int
+    molecule_name: str
+    molecule: dict[str, Any]
+    spec: dict[str, Any]
+    spec_json: str
+    host: str
+    process_id: int
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Iteration:
+    """One optimizer iteration; iteration 0 is the initial point."""
+
+    stream: ClassVar[str] = "vqe_iteration"
+    run_id: str
+    recorded_at: int
+    iteration: int
+    energy: float
+    error_mha: float | None
+    standard_error: float | None
+    gradient_norm: float | None
+    evaluations: int
+    gradient_evaluations: int
+    elapsed_seconds: float
+    parameters: list[float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hamiltonian:
+    """Up to 2,000 terms of a qubit Hamiltonian: chunk i of n."""
+
+    stream: ClassVar[str] = "vqe_hamiltonian"
+    hamiltonian_id: str
+    recorded_at: int
+    problem_id: str
+    mapper: str
+    n_qubits: int
+    n_terms: int
+    energy_offset: float
+    chunk: int
+    n_chunks: int
+    terms: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class SystemMetrics:
+    """A sample of the performance monitor."""
+
+    stream: ClassVar[str] = "vqe_system_metrics"
+    run_id: str
+    recorded_at: int
+    sample_index: int
+    elapsed_seconds: float
+    interval_seconds: float
+    process_cpu_percent: float
+    system_cpu_percent: float
+    memory_rss_bytes: int
+    memory_available_bytes: int
+    threads: int
+    disk_read_bytes: int | None
+    disk_write_bytes: int | None
+    gpu_names: list[str] = field(default_factory=list)
+    gpu_utilization_percent: list[float] = field(default_factory=list)
+    gpu_memory_used_bytes: list[int] = field(default_factory=list)
+    gpu_power_watts: list[float] = field(default_factory=list)
+    gpu_temperature_celsius: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A run that ended, however it ended."""
+
+    stream: ClassVar[str] = "vqe_result"
+    run_id: str
+    recorded_at: int
+    spec_id: str
+    molecule_id: str
+    problem_id: str
+    sweep_id: str | None
+    attempt: int
+    molecule_name: str
+    formula: str
+    hamiltonian_id: str | None
+    spec: dict[str, Any]
+    spec_json: str
+    status: str
+    started_at: int
+    finished_at: int
+    total_seconds: float
+    counts: dict[str, int]
+    host: str
+    versions: dict[str, str]
+    error: str | None = None
+    physical: bool | None = None
+    physical_reason: str | None = None
+    converged: bool | None = None
+    convergence_reason: str | None = None
+    energy: float | None = None
+    standard_error: float | None = None
+    hf_energy: float | None = None
+    reference_name: str | None = None
+    reference_energy: float | None = None
+    error_mha: float | None = None
+    chemical_accuracy: bool | None = None
+    aer_energy: float | None = None
+    aer_reason: str | None = None
+    electron_number: float | None = None
+    s_squared: float | None = None
+    s_squared_expected: float | None = None
+    n_active_electrons: int | None = None
+    n_orbitals: int | None = None
+    n_qubits: int | None = None
+    n_terms: int | None = None
+    n_parameters: int | None = None
+    circuit_depth: int | None = None
+    two_qubit_gates: int | None = None
+    energy_offset: float | None = None
+    nuclear_repulsion: float | None = None
+    ecp: str | None = None
+    ecp_electrons: int | None = None
+    orbitals: list[str] | None = None
+    natural_orbitals: int | None = None
+    orbital_numbers: list[int] = field(default_factory=list)
+    iterations: int = 0
+    evaluations: int = 0
+    gradient_evaluations: int = 0
+    notes: list[str] = field(default_factory=list)
+    references: list[dict[str, Any]] = field(default_factory=list)
+    timings: list[dict[str, Any]] = field(default_factory=list)
+    parameters: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A run asked for."""
+
+    stream: ClassVar[str] = "vqe_job"
+    spec_id: str
+    recorded_at: int
+    requested_at: int
+    sweep_id: str | None
+    molecule_name: str
+    spec_json: str
+    force: bool = False
+
+
+Event = Run | Iteration | Hamiltonian | SystemMetrics | Result | Job
+STREAM_CLASSES: tuple[type[Event], ...] = (Run, Iteration, Hamiltonian, SystemMetrics, Result, Job)
+
+
+_NAMES = {cls: tuple(f.name for f in dataclasses.fields(cls)) for cls in STREAM_CLASSES}
+
+
+def to_record(event: Event) -> dict[str, Any]:
+    """The event as a dict in the order of its fields; nothing is copied."""
+    return {name: getattr(event, name) for name in _NAMES[type(event)]}
+
+
+def message_key(event: Event) -> str:
+    """What decides the event's Kafka partition, so that its stream's order is kept."""
+    if isinstance(event, Hamiltonian):
+        return event.hamiltonian_id
+    if isinstance(event, Job):
+        return event.spec_id
+    return event.run_id
+
+
+def molecule_record(molecule: Molecule) -> dict[str, Any]:
+    """The `Molecule` record of `vqe_run`."""
+    return {
+        "formula": molecule.formula,
+        "elements": list(molecule.elements),
+        "geometry": [list(atom) for atom in molecule.geometry],
+        "charge": molecule.charge,
+        "multiplicity": molecule.multiplicity,
+        "n_electrons": molecule.n_electrons,
+        "nuclear_repulsion": molecule.nuclear_repulsion,
+    }
+
+
+def spec_record(spec: RunSpec) -> dict[str, Any]:
+    """The `Spec` record of `vqe_run` and `vqe_result`; option values are JSON, as their types differ."""
+    import json
+
+    values = {**spec.to_dict(), "optimizer_options": {k: json.dumps(v) for k, v in spec.optimizer_options}}
+    # The record is as the first release made it: a later field of specifications is a field of the result.
+    return {name: value for name, value in values.items() if name not in ("orbitals", "natural_orbitals")}
+
+
+def hamiltonian_events(
+    *, hamiltonian_id: str, problem_id: str, mapper: str, n_qubits: int, energy_offset: float,
+    labels: list[str], coefficients: list[float],
+) -> list[Hamiltonian]:  # fmt: skip
+    """A qubit Hamiltonian in records of at most 2,000 terms."""
+    starts = range(0, max(len(labels), 1), TERMS_PER_RECORD)
+    return [
+        Hamiltonian(
+            hamiltonian_id=hamiltonian_id,
+            recorded_at=now_micros(),
+            problem_id=problem_id,
+            mapper=mapper,
+            n_qubits=n_qubits,
+            n_terms=len(labels),
+            energy_offset=energy_offset,
+            chunk=chunk,
+            n_chunks=len(starts),
+            terms=[
+                {"term_index": i, "pauli": labels[i], "coefficient": float(coefficients[i])}
+                for i in range(start, min(start + TERMS_PER_RECORD, len(labels)))
+            ],
+        )
+        for chunk, start in enumerate(starts)
+    ]

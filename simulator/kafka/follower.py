@@ -1,0 +1,266 @@
+"""The one way to follow topics from a position on: read, decode, hand over, and only then move on.
+
+A record that cannot be decoded because the registry is away stays the next one, however often that happens; one that
+nobody will ever decode is counted, told and left behind. No group commits anything: positions are in memory.
+"""
+
+import io
+import json
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from simulator.errors import one_line
+from simulator.events.schemas import stream_of
+from simulator.kafka.clients import AdminLender, ServiceError, make_consumer, make_registry
+from simulator.kafka.lag import ADMIN_SECONDS, Partition, offsets
+from simulator.kafka.registry import UNKNOWN_CODES, schema_id_of
+from simulator.log import get_logger
+from simulator.settings import Settings
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer
+    from confluent_kafka.admin import AdminClient
+
+SILENCE_SECONDS = 15.0
+AT_ONCE = 1_000
+UNKNOWN_SECONDS = 5.0
+"""So long the registry must not know an id before its records count as undecodable: one that starts answers so, too."""
+ASK_AGAIN_SECONDS = 60.0
+
+Take = Callable[[str, Any, float], None]
+"""Takes a record: its stream, what `decode` made of it, the Unix time at which Kafka got it. Raises ValueError, KeyError,
+IndexError, TypeError or AttributeError for a record that nobody can use."""
+_UNUSABLE = (ValueError, KeyError, IndexError, TypeError, AttributeError)
+
+
+class Decoder:
+    """Decodes framed values with their writer's schema, looked up once an id."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._schemas: dict[int, Any] = {}
+        self._unknown: dict[int, float] = {}  # when to ask again, monotonic seconds
+
+    def __call__(self, value: bytes) -> dict[str, Any]:
+        """The record in a framed value.
+
+        Raises:
+            ValueError: the value is not framed, not of its schema, or the registry does not have its schema.
+            ServiceError: the registry does not answer.
+        """
+        from fastavro import schemaless_reader
+
+        schema_id = schema_id_of(value)
+        if schema_id not in self._schemas:
+            self._schemas[schema_id] = self._schema(schema_id)
+        try:
+            record = schemaless_reader(io.BytesIO(value[5:]), self._schemas[schema_id], None)
+        except Exception as error:  # what a damaged record makes fastavro raise is not bounded
+            raise ValueError(f"not of schema {schema_id}: {one_line(error)}") from None
+        if not isinstance(record, dict):
+            raise ValueError(f"schema {schema_id} is no record")
+        return record
+
+    def _schema(self, schema_id: int) -> Any:
+        from fastavro import parse_schema
+
+        if time.monotonic() < self._unknown.get(schema_id, 0.0):
+            raise ValueError(f"the registry does not know schema {schema_id}")
+        patience = time.monotonic() + UNKNOWN_SECONDS
+        while (text := self._asked(schema_id)) is None:
+            if schema_id in self._unknown or time.monotonic() > patience:
+                self._unknown[schema_id] = time.monotonic() + ASK_AGAIN_SECONDS
+                raise ValueError(f"the registry does not know schema {schema_id}")
+            time.sleep(min(0.5, UNKNOWN_SECONDS))
+        self._unknown.pop(schema_id, None)
+        try:
+            return parse_schema(json.loads(text))
+        except Exception as error:  # not ours: a parser of schemas raises nearly anything
+            raise ValueError(f"schema {schema_id} is none of Avro's: {one_line(error)}") from None
+
+    def _asked(self, schema_id: int) -> str | None:
+        """A schema's text; None where the registry says that there is none."""
+        from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+        try:
+            with make_registry(self._settings) as registry:  # once a schema: no connection is kept
+                return registry.get_schema(schema_id).schema_str or "null"
+        except Exception as error:
+            if (
+                isinstance(error, SchemaRegistryError)
+                and error.http_status_code == 404
+                and error.error_code in UNKNOWN_CODES
+            ):
+                return None
+            raise ServiceError(
+                f"registry {self._settings.registry_url} does not tell schema {schema_id}: {one_line(error)}"
+            ) from None
+
+
+def from_the_beginning(_stream: str) -> None:
+    """Where to begin: with the oldest record that Kafka has."""
+
+
+class Follower:
+    """Follows the topics of some streams, of every major version and with the partitions and topics that come later.
+
+    Args:
+        settings: where Kafka and the registry are.
+        group: the name that Kafka shows for the consumer; nothing is committed.
+        streams: the streams, e.g. `vqe_run`.
+        take: gets each record once, in the order of its partition.
+        decode: makes of a stream and a value what `take` gets; the record itself where nothing is given.
+        begin: the Unix time from which on a stream is read; None: from its beginning.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        group: str,
+        streams: Sequence[str],
+        take: Take,
+        *,
+        decode: Callable[[str, bytes], Any] | None = None,
+        begin: Callable[[str], float | None] = from_the_beginning,
+    ) -> None:
+        self.positions: dict[Partition, int] = {}
+        self.unreadable: Counter[str] = Counter()  # by topic
+        self._settings, self._streams, self._take, self._begin = settings, tuple(streams), take, begin
+        record = Decoder(settings)
+        self._decode = decode or (lambda _stream, value: record(value))
+        self._pending: deque[Any] = deque()
+        self._admin = AdminLender(settings)
+        self._consumer: Consumer = make_consumer(settings, group, **{"fetch.wait.max.ms": 100})
+
+    def look_around(self, streams: Sequence[str] | None = None) -> dict[Partition, int]:
+        """Find topics and partitions that are new, leave those that are gone; returns where each ends now.
+
+        Args:
+            streams: look for these only.
+
+        Raises:
+            ServiceError: Kafka does not answer.
+        """
+        from confluent_kafka import KafkaException, TopicPartition
+
+        wanted = self._streams if streams is None else tuple(streams)
+        try:
+            with self._admin.lend() as admin:  # the consumer's own connection is busy with a waiting fetch
+                self._assign(admin, wanted)
+                ends = offsets(admin, sorted(self.positions))
+                first = offsets(admin, sorted(self.positions), earliest=True)
+        except (KafkaException, TimeoutError) as error:
+            raise self._away(error) from None
+        for key, offset in first.items():
+            if self.positions[key] > ends[key]:  # a topic that was deleted and made anew
+                self._consumer.incremental_unassign([TopicPartition(*key)])
+                self._consumer.incremental_assign([TopicPartition(*key, offset)])
+                self.positions[key] = offset
+            self.positions[key] = max(self.positions[key], offset)  # retention has deleted what was before
+        return ends
+
+    def read(self, seconds: float) -> int:
+        """Take what is there, waiting so long where nothing is; returns how many records were read.
+
+        Raises:
+            ServiceError: Kafka or the registry does not answer; what the registry is asked for stays the next record.
+        """
+        from confluent_kafka import KafkaException
+
+        if not self._pending:
+            try:
+                self._pending.extend(self._consumer.consume(AT_ONCE, timeout=seconds))
+            except KafkaException as error:
+                raise self._away(error) from None
+        read = 0
+        while self._pending:
+            message = self._pending[0]
+            if message.error() is None:
+                self._take_one(message)
+                read += 1
+            self._pending.popleft()
+        return read
+
+    def read_to(self, ends: dict[Partition, int]) -> None:
+        """Take everything before these offsets.
+
+        Raises:
+            ServiceError: Kafka or the registry does not answer.
+        """
+        heard = time.monotonic()
+        while not self.has_reached(ends):
+            if self.read(0.2):
+                heard = time.monotonic()
+            elif time.monotonic() - heard > SILENCE_SECONDS:
+                raise ServiceError(f"Kafka at {self._settings.kafka_bootstrap_servers} stopped answering")
+
+    def has_reached(self, ends: dict[Partition, int]) -> bool:
+        """Whether everything before these offsets was taken; a partition that is gone counts as read."""
+        return all(self.positions.get(key, end) >= end for key, end in ends.items())
+
+    def catch_up(self) -> None:
+        """Take everything up to the present end of the topics.
+
+        Raises:
+            ServiceError: Kafka or the registry does not answer.
+        """
+        self.read_to(self.look_around())
+
+    def close(self) -> None:
+        """Leave."""
+        self._consumer.close()
+
+    def _take_one(self, message: Any) -> None:
+        topic, value = message.topic(), message.value() or b""
+        stream = stream_of(topic)
+        try:
+            self._take(stream, self._decode(stream, value), message.timestamp()[1] / 1e3)
+        except _UNUSABLE as error:  # not ours to mend: the sink puts it on its dead letter topic
+            self.unreadable[topic] += 1
+            get_logger().warning("unreadable record", topic=topic, offset=message.offset(), error=one_line(error))
+        key = (topic, message.partition())
+        if key in self.positions:
+            self.positions[key] = message.offset() + 1
+
+    def _assign(self, admin: "AdminClient", streams: Sequence[str]) -> None:
+        from confluent_kafka import TopicPartition
+
+        metadata = admin.list_topics(timeout=ADMIN_SECONDS)
+        there = {
+            (name, partition)
+            for name, topic in metadata.topics.items()
+            if stream_of(name) in self._streams
+            for partition in topic.partitions
+        }
+        gone = set(self.positions) - there
+        if gone:
+            self._consumer.incremental_unassign([TopicPartition(*key) for key in gone])
+            for key in gone:
+                del self.positions[key]
+        new = sorted(key for key in there - set(self.positions) if stream_of(key[0]) in streams)
+        begin: dict[Partition, int] = {}
+        for stream in streams:
+            begin |= self._first(admin, [key for key in new if stream_of(key[0]) == stream], self._begin(stream))
+        if begin:
+            self._consumer.incremental_assign([TopicPartition(*key, offset) for key, offset in begin.items()])
+            self.positions |= begin
+
+    def _first(self, admin: "AdminClient", partitions: list[Partition], since: float | None) -> dict[Partition, int]:
+        """Where partitions begin, or where their records of a Unix time and later do."""
+        from confluent_kafka import TopicPartition
+        from confluent_kafka.admin import OffsetSpec
+
+        if since is None or not partitions:
+            return offsets(admin, partitions, earliest=True)
+        spec = OffsetSpec.for_timestamp(int(1e3 * since))
+        futures = admin.list_offsets({TopicPartition(*key): spec for key in partitions}, request_timeout=ADMIN_SECONDS)
+        found = {(tp.topic, tp.partition): f.result(timeout=ADMIN_SECONDS).offset for tp, f in futures.items()}
+        return found | offsets(admin, [key for key, offset in found.items() if offset < 0])  # none is so new
+
+    def _away(self, error: Exception) -> ServiceError:
+        from confluent_kafka import KafkaException
+
+        told = error.args[0].str() if isinstance(error, KafkaException) else "no answer"
+        return ServiceError(f"Kafka at {self._settings.kafka_bootstrap_servers}: {told}")

@@ -1,0 +1,1 @@
+"""What runs now, followed as it happens."""

@@ -1,0 +1,1 @@
+"""What is measured while the platform works: the monitor, pushed and served metrics, the exporter."""

@@ -1,0 +1,170 @@
+"""Qubit Hamiltonians: the electronic Hamiltonian as a sum of Pauli strings, and the electron number and spin beside it.
+
+What a ladder operator becomes is Qiskit Nature's mappers' word (their `pauli_table`); the algebra on it is ours, on bit
+masks: Qiskit Nature takes 2.8 s for H2O and 5.2 s for N2 in STO-3G where this takes 0.01 and 0.03 s. The terms are equal,
+which the tests hold.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+
+from simulator.chemistry.integrals import Problem
+from simulator.memory import check_memory
+from simulator.operators.paulis import PauliSum, concatenated, product
+from simulator.stages import Stages
+
+COEFFICIENT_CUTOFF = 1e-10
+"""Hartree. Smaller coefficients are rounding, not physics; the Hamiltonian's id rounds here too."""
+
+
+@dataclass(frozen=True)
+class QubitHamiltonian:
+    """sum_k coefficients[k] labels[k], in hartree, without `energy_offset`, which stands beside it."""
+
+    mapper: str
+    n_qubits: int
+    operator: PauliSum  # sorted by mask
+    energy_offset: float  # hartree: nuclear repulsion and frozen core
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """Pauli strings, qubit 0 rightmost, shape: (n_terms,)."""
+        return self.operator.labels()
+
+    @property
+    def coefficients(self) -> np.ndarray:
+        """Hartree, shape: (n_terms,)."""
+        return self.operator.coefficients.real
+
+    @cached_property
+    def hamiltonian_id(self) -> str:
+        """SHA-256, in hex, of the sorted (Pauli string, coefficient to 1e-10) and the energy offset."""
+        written = lambda value: f"{round(float(value), 10) + 0.0:.10f}"  # noqa: E731
+        terms = sorted(zip(self.labels, map(written, self.coefficients), strict=True))
+        identity = {"energy_offset": written(self.energy_offset), "terms": terms}
+        return hashlib.sha256(json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def as_sparse_pauli_op(self) -> Any:
+        """The operator as Qiskit's SparsePauliOp, without the energy offset."""
+        from qiskit.quantum_info import SparsePauliOp
+
+        return SparsePauliOp(self.labels, self.coefficients)
+
+
+def qubit_hamiltonian(problem: Problem, mapper: str, stages: Stages) -> QubitHamiltonian:
+    """The problem's Hamiltonian on qubits.
+
+    With symmetric pair operators S_pq = E_pq + E_qp (S_pp = E_pp), H = sum_(p<=q) k_pq S_pq + 1/2 sum (pq|rs) S_pq S_rs over
+    pairs p <= q, r <= s, where k_pq = h_pq - 1/2 sum_r (pr|rq).
+
+    Args:
+        problem: the active space's integrals.
+        mapper: jordan_wigner, parity (two qubits fewer) or bravyi_kitaev.
+
+    Raises:
+        InputError: more terms than memory holds.
+    """
+    from pyscf import ao2mo
+
+    norb = problem.norb
+    mapping = Mapping(mapper, norb, problem.nelec)
+    n_pairs = norb * (norb + 1) // 2
+    # a product of two pair operators has up to 16 strings; masks, coefficients and what sorting them takes: 150 bytes each
+    check_memory(f"qubit Hamiltonian of {2 * norb} spin orbitals", 150 * 16 * n_pairs**2, "use a smaller active space")
+    with stages("mapping"):
+        ladders = mapping.annihilators()
+        pairs = [(p, q) for p in range(norb) for q in range(p + 1)]  # the order of packed integrals
+        operators = [_pair_operator(ladders, norb, p, q) for p, q in pairs]
+        packed = ao2mo.restore(4, problem.eri, norb)  # (pq|rs), shape: (n_pairs, n_pairs)
+        full = ao2mo.restore(1, problem.eri, norb)
+        one_body = problem.h1 - 0.5 * np.einsum("prrq->pq", full)
+        parts = [op * one_body[p, q] for (p, q), op in zip(pairs, operators, strict=True)]
+        # All operators in one flat list, so that one vectorised product covers each left-hand operator
+        flat = [np.concatenate([getattr(op, name) for op in operators]) for name in ("x", "z", "coefficients")]
+        lengths = [len(op) for op in operators]
+        for left, row in zip(operators, packed, strict=True):
+            weights = 0.5 * np.repeat(row, lengths)
+            keep = np.abs(weights) > 1e-15
+            x, z, c = product(
+                left.x[:, None], left.z[:, None], left.coefficients[:, None],
+                flat[0][keep][None], flat[1][keep][None], (flat[2][keep] * weights[keep])[None],
+            )  # fmt: skip
+            parts.append(PauliSum(2 * norb, x.ravel(), z.ravel(), c.ravel()))
+        operator = mapping.reduced(concatenated(parts)).simplified(COEFFICIENT_CUTOFF)
+    real = PauliSum(operator.n_qubits, operator.x, operator.z, operator.coefficients.real.astype(complex))
+    return QubitHamiltonian(mapper, operator.n_qubits, real, problem.energy_offset)
+
+
+def _pair_operator(ladders: list[PauliSum], norb: int, p: int, q: int) -> PauliSum:
+    terms = [ladders[p + s].adjoint() @ ladders[q + s] for s in (0, norb)]
+    if p != q:
+        terms += [t.adjoint() for t in terms]
+    return concatenated(terms)
+
+
+class Mapping:
+    """How fermions become qubits: spin orbitals are alpha 0..norb-1, then beta.
+
+    Args:
+        mapper: jordan_wigner, parity or bravyi_kitaev.
+        norb: spatial orbitals.
+        nelec: alpha and beta electrons; they fix the two qubits that parity mapping removes.
+    """
+
+    def __init__(self, mapper: str, norb: int, nelec: tuple[int, int]):
+        self.mapper, self.norb, self.nelec = mapper, norb, nelec
+        self._removed: dict[int, int] = {}
+        if mapper == "parity" and norb > 1:  # Qiskit Nature, too, leaves two qubits as they are
+            self._removed = {norb - 1: (-1) ** nelec[0], 2 * norb - 1: (-1) ** sum(nelec)}
+
+    @property
+    def n_qubits(self) -> int:
+        return 2 * self.norb - len(self._removed)
+
+    def annihilators(self) -> list[PauliSum]:
+        """a_0 ... a_(2 norb - 1) on 2 norb qubits, before any are removed."""
+        return _ladder_operators(self.mapper, 2 * self.norb)
+
+    def reduced(self, operator: PauliSum) -> PauliSum:
+        """An operator that conserves alpha and beta parity, without the qubits that the mapping removes."""
+        return operator.without_qubits(self._removed) if self._removed else operator
+
+    def hartree_fock_state(self) -> int:
+        """The Hartree-Fock determinant's basis state, as a mask."""
+        bits = 0
+        for q in [*range(self.nelec[0]), *range(self.norb, self.norb + self.nelec[1])]:
+            bits ^= int(self.annihilators()[q].x[0])  # both strings of a ladder operator flip the same qubits
+        for qubit in sorted(self._removed, reverse=True):
+            bits = (bits & ((1 << qubit) - 1)) | (bits >> (qubit + 1) << qubit)
+        return bits
+
+    def number_operator(self) -> PauliSum:
+        """N, the number of electrons in the active space."""
+        return self.reduced(concatenated([a.adjoint() @ a for a in self.annihilators()]))
+
+    def spin_squared_operator(self) -> PauliSum:
+        """S^2 = S_- S_+ + S_z (S_z + 1)."""
+        a, n = self.annihilators(), self.norb
+        raising = concatenated([a[p].adjoint() @ a[p + n] for p in range(n)])
+        half_difference = concatenated(
+            [(a[p + s].adjoint() @ a[p + s]) * w for p in range(n) for s, w in ((0, 0.5), (n, -0.5))]
+        )
+        return self.reduced(raising.adjoint() @ raising + half_difference @ half_difference + half_difference)
+
+
+@cache
+def _ladder_operators(mapper: str, n_modes: int) -> list[PauliSum]:
+    """The annihilation operators (P + i P') / 2 of Qiskit Nature's table of (P, P')."""
+    from qiskit_nature.second_q.mappers import BravyiKitaevMapper, JordanWignerMapper, ParityMapper
+
+    table = {"jordan_wigner": JordanWignerMapper, "parity": ParityMapper, "bravyi_kitaev": BravyiKitaevMapper}
+    mask = lambda bits: sum(1 << q for q, bit in enumerate(bits) if bit)  # noqa: E731
+    return [
+        PauliSum.from_terms(n_modes, [(mask(p.x), mask(p.z), 0.5), (mask(r.x), mask(r.z), 0.5j)])
+        for p, r in table[mapper]().pauli_table(n_modes)
+    ]

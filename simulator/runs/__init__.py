@@ -1,0 +1,1 @@
+"""What runs specifications: the session, its child process, the worker, the sweep."""

@@ -1,0 +1,1 @@
+"""The tables without Spark: events into Arrow tables, committed by PyIceberg."""

@@ -1,0 +1,1 @@
+"""The tables by Spark: the same declarations on DataFrames, for platforms."""

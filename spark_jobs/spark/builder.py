@@ -1,0 +1,218 @@
+"""Rows from raw objects, on Spark: the twin of `arrow_builder`, from the same declarations."""
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql import Column as SparkColumn
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from simulator.events import schemas
+from spark_jobs.arrow import builder as arrow_builder
+from spark_jobs.raw import RawObject
+from spark_jobs.tables import Constant, Item, Path, Position, Source, Table
+
+PATH, BLOCK, ROW, MAJOR, RANK, KNOWN = "__path", "__block", "__row", "__major", "__rank", "__known"
+IDS = ("molecule_id", "hamiltonian_id")
+"""First columns of the keys of tables that are not by run."""
+
+
+def spark_type(name: str) -> T.DataType:
+    """The Spark type of a declared one."""
+    if name.startswith("list<"):
+        return T.ArrayType(spark_type(name[5:-1]))
+    if name.startswith("map<string,"):
+        return T.MapType(T.StringType(), spark_type(name[11:-1].strip()))
+    return {
+        "string": T.StringType(),
+        "boolean": T.BooleanType(),
+        "int": T.IntegerType(),
+        "long": T.LongType(),
+        "double": T.DoubleType(),
+        "timestamptz": T.TimestampType(),
+    }[name]
+
+
+def read_events(spark: SparkSession, topic: str, uris: Sequence[str]) -> DataFrame:
+    """A topic's records in the reader's schema, each with its object and where it stands in it."""
+    # without the reader's schema, Spark takes one file's and drops the fields that newer files have
+    events = spark.read.format("avro").option("avroSchema", json.dumps(schemas.newest(topic))).load(list(uris))
+    return events.select(
+        "*",
+        F.col("_metadata.file_path").alias(PATH),
+        F.col("_metadata.file_block_start").alias(BLOCK),
+        F.monotonically_increasing_id().alias(ROW),
+    )
+
+
+def rows_of(table: Table, source: Source, events: DataFrame) -> DataFrame:
+    """A table's rows of some events: the declared columns, and those that tell rows of one key apart."""
+    if source.explode is not None:
+        events = events.select("*", F.posexplode(source.explode).alias("__position", "__item"))
+
+    def value(name: str) -> SparkColumn:
+        column = table.column(name)
+        type_ = spark_type(column.type)
+        match table.expression(source, column):
+            case Path(at):
+                found = F.col(at)
+            case Item(at):
+                found = F.col(f"__item.{at}")
+            case Position():
+                found = F.col("__position")
+            case Constant(constant):
+                found = F.lit(constant)
+        return found.cast(type_).alias(name)
+
+    declared = [value(c.name) for c in table.columns]
+    return events.select(*declared, PATH, BLOCK, ROW, F.lit(source.major).alias(MAJOR))
+
+
+def ranked(rows: Sequence[DataFrame], table: Table) -> DataFrame:
+    """Rows of all sources with their rank within their key: the highest major version, then the earliest recorded_at,
+    then the first listed is 1."""
+    together = reduce(lambda a, b: a.unionByName(b), rows)
+    return together.withColumn(RANK, F.row_number().over(Window.partitionBy(*table.key).orderBy(*priority())))
+
+
+def with_known(rows: DataFrame, stored: DataFrame, table: Table) -> DataFrame:
+    """Rows, told by KNOWN whether the table has their key."""
+    key = list(table.key)
+    return rows.join(stored.select(*key, F.lit(True).alias(KNOWN)), key, "left").withColumn(
+        KNOWN, F.coalesce(KNOWN, F.lit(False))
+    )
+
+
+def facts_of(events: DataFrame) -> DataFrame:
+    """By object: its records, first and last event, runs, and other ids."""
+
+    def of(name: str, aggregate: Any, otherwise: SparkColumn) -> SparkColumn:
+        return aggregate(name) if name in events.columns else otherwise
+
+    no_text = F.lit(None).cast("string")
+    return events.groupBy(PATH).agg(
+        F.count("*").alias("records"),
+        F.min("recorded_at").alias("first"),
+        F.max("recorded_at").alias("last"),
+        of("run_id", F.collect_set, F.collect_set(no_text)).alias("run_ids"),
+        *(of(name, F.collect_set, F.collect_set(no_text)).alias(name) for name in IDS),
+    )
+
+
+def priority() -> list[SparkColumn]:
+    """The order among rows of one key."""
+    return [F.desc(MAJOR), F.asc("recorded_at"), F.asc(PATH), F.asc(BLOCK), F.asc(ROW)]
+
+
+def not_finite(table: Table) -> SparkColumn | None:
+    """How many of a row's numbers are NaN or infinite."""
+    found = []
+    for column in table.columns:
+        if "double" in column.type:
+            found.append(_infinite(F.col(column.name), column.type))
+    return reduce(lambda a, b: a | b, found) if found else None
+
+
+def _infinite(value: SparkColumn, type_: str) -> SparkColumn:
+    if type_.startswith("list<"):
+        return F.coalesce(F.exists(value, lambda v: _infinite(v, type_[5:-1])), F.lit(False))
+    return F.coalesce(F.isnan(value) | (F.abs(value) == float("inf")), F.lit(False))
+
+
+def differs(table: Table, other: str) -> SparkColumn:
+    """Whether a row differs from that in the struct `other` in what is compared, as `arrow_builder.differing` says."""
+    found = []
+    for name in table.comparable():
+        type_ = table.column(name).type
+        x, y = F.col(name), F.col(f"{other}.{name}")
+        if type_ == "double":
+            apart = F.coalesce(F.abs(x - y) > 1e-9, F.lit(False))
+            found.append(apart | (x.isNull() != y.isNull()))
+        elif type_.startswith("map"):
+            found.append(~_entries(x).eqNullSafe(_entries(y)))
+        else:
+            found.append(~x.eqNullSafe(y))
+    return reduce(lambda p, q: p | q, found)
+
+
+def comparable(table: Table, name: str, value: SparkColumn) -> SparkColumn:
+    """A value as it is compared: a map has no order, but Spark and Arrow each keep one."""
+    return F.map_from_entries(_entries(value)) if table.column(name).type.startswith("map") else value
+
+
+def _entries(value: SparkColumn) -> SparkColumn:
+    return F.array_sort(F.map_entries(value))
+
+
+# --- judging objects -----------------------------------------------------------------------------------------------
+
+
+def examine_objects(spark: SparkSession, uris: Sequence[str]) -> list[dict[str, Any]]:
+    """Each object's records, size and MD5 by its bytes, and what is wrong with it, read by the workers."""
+    return _over_bytes(spark, uris, _examine)
+
+
+def judge_objects(spark: SparkSession, uris: Sequence[str], tables: Sequence[Table]) -> list[dict[str, Any]]:
+    """Each object decoded as the embedded build does it: what it rejects is rejected here, with the same reason."""
+    declared = tuple(tables)
+    return _over_bytes(spark, uris, lambda content, uri: _judge(content, uri, declared))
+
+
+def _over_bytes(spark: SparkSession, uris: Sequence[str], examine: Any) -> list[dict[str, Any]]:
+    def of_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            found = [
+                {"uri": uri, "size": len(content), **examine(content, uri)}
+                for uri, content in zip(batch["path"].to_pylist(), batch["content"].to_pylist(), strict=True)
+            ]
+            yield pa.RecordBatch.from_pylist(found, schema=schema)
+
+    schema = pa.schema(
+        [("uri", pa.string()), ("size", pa.int64()), ("etag", pa.string()), ("records", pa.int64()),
+         ("problem", pa.string())]
+    )  # fmt: skip
+    files = spark.read.format("binaryFile").load(list(uris)).select("path", "content")
+    answered = files.mapInArrow(of_batches, "uri string, size long, etag string, records long, problem string")
+    return [row.asDict() for row in answered.collect()]
+
+
+def _examine(content: bytes, uri: str) -> dict[str, Any]:
+    from simulator.events.avro import examine
+    from spark_jobs.raw import content_etag
+
+    try:
+        found = examine(content)
+    except ValueError as e:
+        return {"etag": content_etag(content), "records": None, "problem": str(e)}
+    return {"etag": found.etag, "records": found.records, "problem": None}
+
+
+def _judge(content: bytes, uri: str, tables: tuple[Table, ...]) -> dict[str, Any]:
+    from simulator.events.avro import examine
+    from spark_jobs.raw import content_etag, parse
+
+    raw = parse(uri[uri.index("raw/") :], len(content))
+    assert raw is not None
+    problem, records = None, None
+    try:
+        events = arrow_builder.decode(content, raw.topic)
+        arrow_builder.project(raw, events, tables)
+        records = examine(content).records
+    except (arrow_builder.CorruptObject, ValueError) as e:
+        problem = str(e)
+    return {"etag": content_etag(content), "records": records, "problem": problem}
+
+
+def topic_problem(topic: str, tables: Sequence[Table]) -> str | None:
+    """Why no object of a topic can be loaded, if so."""
+    try:
+        _, event = arrow_builder.reader_of(topic)
+        nothing = pa.Table.from_batches([], schema=pa.schema(list(event)))
+        arrow_builder.project(RawObject("", topic, "", 0), nothing, tables)
+    except arrow_builder.CorruptObject as e:
+        return str(e)
+    return None
