@@ -42,7 +42,7 @@ def test_the_wheel_works_outside_the_checkout(tmp_path):
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)
     script = (
         "import simulator; assert '/site/' in simulator.__file__, simulator.__file__\n"
-        "from simulator import schemas; assert len(schemas.released()) == 6\n"
+        "from simulator.events import schemas; assert len(schemas.released()) == 6\n"
         "from simulator.cli.main import main; main(['run', 'h2', '--json'])"
     )
     done = subprocess.run(
