@@ -174,6 +174,7 @@ def _mean_field(problem: Problem) -> Any:
     mol.nelectron, mol.spin, mol.incore_anyway = sum(problem.nelec), 0, True
     mol.nao = problem.norb
     mf = without_checkpoint(scf.RHF(mol))
+    mf.with_df = None  # asked for by MP2; PySCF loads all its modules to find an attribute that is not there
     mf.get_hcore = lambda *_: problem.h1
     mf.get_ovlp = lambda *_: np.eye(problem.norb)
     mf.energy_nuc = lambda *_: problem.energy_offset

@@ -92,6 +92,8 @@ def mean_field(mol: Any) -> Any:
 
 def without_checkpoint(mf: Any) -> Any:
     """A mean field whose checkpoint file is closed and gone, instead of when the garbage collector finds it."""
+    # Orbital Hessians ask for this attribute, and PySCF loads all its modules, for half a second, to find one that is not there.
+    mf.__dict__.setdefault("_scf", None)
     mf.chkfile = None
     if getattr(mf, "_chkfile", None) is not None:
         mf._chkfile.close()

@@ -11,10 +11,10 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
-
-import numba
 
 
 def writable_copy(shipped: Path, caches: Path) -> Path:
@@ -44,12 +44,44 @@ def writable_copy(shipped: Path, caches: Path) -> Path:
 
 def use_shipped() -> None:
     """Have numba look for compiled kernels where VQE_KERNELS names some; where that fails, they are compiled as without it."""
+    import numba
+
     shipped, caches = os.environ.get("VQE_KERNELS"), os.environ.get("NUMBA_CACHE_DIR")
     if shipped and caches and Path(shipped).is_dir():
         with contextlib.suppress(OSError):
             numba.config.CACHE_DIR = str(writable_copy(Path(shipped), Path(caches)))  # type: ignore[attr-defined]
 
 
-use_shipped()
+@cache
+def _numba() -> Any:
+    import numba
 
-njit: Any = numba.njit  # its own annotations do not know unpacked arguments
+    use_shipped()
+    return numba
+
+
+def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """numba.njit, after which compiled kernels are looked for where they are shipped."""
+    return _numba().njit(**options)
+
+
+class Kernel:
+    """A function that numba compiles when it is first called; `plain` is the function as Python runs it.
+
+    Loading numba takes 0.6 s and loading compiled kernels as long again: a small state is quicker without.
+    """
+
+    def __init__(self, plain: Callable[..., Any], **options: Any):
+        self.plain, self._options = plain, options
+
+    @cached_property
+    def compiled(self) -> Callable[..., Any]:
+        return njit(**self._options)(self.plain)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.compiled(*arguments)
+
+
+def kernel(**options: Any) -> Callable[[Callable[..., Any]], Kernel]:
+    """A decorator that makes a Kernel; options are numba.njit's."""
+    return lambda plain: Kernel(plain, **options)

@@ -1,18 +1,9 @@
 """Kernels that an image ships compiled: copied once to where numba can write, and used."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
-from simulator.engines.kernels import writable_copy
-
-CODE = """
-import numba
 from simulator.engines import kernels
-print(numba.config.CACHE_DIR)
-"""
+from simulator.engines.kernels import writable_copy
 
 
 @pytest.fixture
@@ -52,15 +43,36 @@ def test_who_comes_second_takes_the_firsts_copy(shipped, tmp_path, monkeypatch):
     assert [p.name for p in caches.iterdir()] == [wanted]
 
 
-def test_numba_looks_where_the_copy_is_and_a_folder_that_cannot_be_made_stops_nothing(shipped, tmp_path):
-    def cache_dir(caches) -> str:
-        environment = {**os.environ, "VQE_KERNELS": str(shipped), "NUMBA_CACHE_DIR": str(caches)}
-        done = subprocess.run(
-            [sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, timeout=120
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+@pytest.fixture
+def cache_dir(monkeypatch):
+    """Where numba looks once the shipped kernels are asked for with a folder for their copy."""
+    import numba
 
-    assert cache_dir(tmp_path / "caches") == str(writable_copy(shipped, tmp_path / "caches"))
+    def found(shipped, caches) -> str:
+        monkeypatch.setenv("VQE_KERNELS", str(shipped))
+        monkeypatch.setenv("NUMBA_CACHE_DIR", str(caches))
+        monkeypatch.setattr(numba.config, "CACHE_DIR", str(caches))
+        kernels.use_shipped()
+        return numba.config.CACHE_DIR
+
+    return found
+
+
+def test_numba_looks_where_the_copy_is_and_a_folder_that_cannot_be_made_stops_nothing(shipped, tmp_path, cache_dir):
+    assert cache_dir(shipped, tmp_path / "caches") == str(writable_copy(shipped, tmp_path / "caches"))
     (tmp_path / "file").write_text("in the way")
-    assert cache_dir(tmp_path / "file") == str(tmp_path / "file")
+    assert cache_dir(shipped, tmp_path / "file") == str(tmp_path / "file")
+
+
+def test_shipped_kernels_are_looked_for_before_the_first_is_compiled(monkeypatch):
+    order = []
+    monkeypatch.setattr(kernels, "use_shipped", lambda: order.append("looked"))
+    monkeypatch.setattr("numba.njit", lambda **_: order.append("compiled") or (lambda plain: plain))
+    kernels._numba.cache_clear()
+    try:
+        doubled = kernels.kernel(cache=True)(lambda x: 2 * x)
+        assert order == []
+        assert (doubled(2), doubled(3), doubled.plain(4)) == (4, 6, 8)
+        assert order == ["looked", "compiled"]
+    finally:
+        kernels._numba.cache_clear()

@@ -5,6 +5,7 @@ import pytest
 
 from simulator.chemistry.integrals import build_problem
 from simulator.chemistry.molecules import load_molecule
+from simulator.engines import sector
 from simulator.engines._slow.sector import uccsd_state
 from simulator.engines.sector import MAX_START_AMPLITUDE, SectorEngine
 from simulator.engines.statevector import StatevectorEngine
@@ -28,10 +29,12 @@ def random_parameters(ansatz, seed=1):
     return np.random.default_rng(seed).uniform(-0.7, 0.7, ansatz.n_parameters)
 
 
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize(
     ("norb", "nelec"), [(3, (1, 1)), (4, (2, 2)), (4, (3, 1)), (4, (2, 0)), (5, (3, 2)), (2, (2, 1))]
 )
-def test_kernels_are_their_plain_twin(norb, nelec):
+def test_kernels_are_their_plain_twin(norb, nelec, compiled, monkeypatch):
+    monkeypatch.setattr(sector, "MAX_PLAIN", 0 if compiled else 1e9)
     ansatz = uccsd(norb, nelec, spin_tied=nelec[0] == nelec[1])
     p = problem("h2")
     n_pairs = norb * (norb + 1) // 2
@@ -58,6 +61,20 @@ def test_gradient_is_the_finite_difference(name):
         step = np.eye(ansatz.n_parameters)[k] * 1e-4
         difference = (engine.energy(x + step)[0] - engine.energy(x - step)[0]) / 2e-4
         assert gradient[k] == pytest.approx(difference, abs=1e-6)
+
+
+def test_the_plain_kernels_of_small_states_give_the_compiled_ones_energies_gradients_and_starts(monkeypatch):
+    p = problem("h2")
+    ansatz = ansatz_of(p)
+    plain = SectorEngine(p, ansatz)
+    monkeypatch.setattr(sector, "MAX_PLAIN", 0)
+    compiled = SectorEngine(p, ansatz)
+    assert (plain._rotate, compiled._rotate) == (sector.rotate.plain, sector.rotate.compiled)
+    for x in (random_parameters(ansatz), compiled.mp2_parameters()):
+        (energy, gradient), (expected, slopes) = plain.energy_and_gradient(x), compiled.energy_and_gradient(x)
+        assert energy == pytest.approx(expected, abs=1e-14)
+        np.testing.assert_allclose(gradient, slopes, atol=1e-14)
+    np.testing.assert_allclose(plain.mp2_parameters(), compiled.mp2_parameters(), atol=1e-14)
 
 
 def test_zero_amplitudes_are_hartree_fock():

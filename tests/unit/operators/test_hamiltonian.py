@@ -5,7 +5,7 @@ from simulator.chemistry.integrals import build_problem
 from simulator.chemistry.molecules import load_molecule
 from simulator.chemistry.references import compute_references, reference_energy
 from simulator.engines._slow.paulis import string_matrix, sum_matrix
-from simulator.operators.hamiltonian import Mapping, qubit_hamiltonian
+from simulator.operators.hamiltonian import Mapping, _ladder_operators, qubit_hamiltonian
 from simulator.operators.paulis import PauliSum
 from simulator.stages import Stages
 from simulator.vqe.spec import make_spec
@@ -43,6 +43,18 @@ def test_terms_are_exactly_qiskit_natures(name, mapper):
     theirs = terms(nature_mapper(mapper, p.nelec).map(electronic.second_q_op()))
     assert set(ours) == set(theirs)
     assert all(abs(ours[label] - theirs[label]) < 1e-10 for label in ours)
+
+
+@pytest.mark.parametrize("mapper", MAPPERS)
+@pytest.mark.parametrize("modes", [1, 2, 3, 7, 12])
+def test_ladder_operators_are_qiskit_natures(modes, mapper):
+    mask = lambda bits: sum(1 << q for q, bit in enumerate(bits) if bit)  # noqa: E731
+    theirs = nature_mapper(mapper, None).pauli_table(modes)
+    for ours, (p, r) in zip(_ladder_operators(mapper, modes), theirs, strict=True):
+        assert list(zip(ours.x.tolist(), ours.z.tolist(), ours.coefficients.tolist(), strict=True)) == [
+            (mask(p.x), mask(p.z), 0.5),
+            (mask(r.x), mask(r.z), 0.5j),
+        ]
 
 
 @pytest.mark.parametrize("mapper", MAPPERS)
