@@ -12,7 +12,7 @@ from simulator.errors import InputError
 from simulator.memory import check_memory
 
 if TYPE_CHECKING:
-    from simulator.vqe.spec import RunSpec
+    from simulator.chemistry.problem_spec import ProblemSpec
 
 DEGENERATE = 5e-4
 """Hartree. Orbitals closer than this are one set for the warning: coordinates with four decimals split a pair by 1e-4."""
@@ -42,7 +42,7 @@ class ActiveOrbitals:
     occupations: np.ndarray  # natural occupations where these chose the orbitals, else 2, 1 or 0, shape: (n_orbitals,)
 
 
-def checked_space(spec: "RunSpec", n_orbitals: int) -> Space | None:
+def checked_space(spec: "ProblemSpec", n_orbitals: int) -> Space | None:
     """Sizes of the active space; None where only the orbitals tell.
 
     Raises:
@@ -61,7 +61,7 @@ def checked_space(spec: "RunSpec", n_orbitals: int) -> Space | None:
 
 
 def choose_orbitals(
-    spec: "RunSpec", mf: Any, coefficients: np.ndarray, orbsym: np.ndarray | None
+    spec: "ProblemSpec", mf: Any, coefficients: np.ndarray, orbsym: np.ndarray | None
 ) -> tuple[ActiveOrbitals, np.ndarray, np.ndarray | None]:
     """The active orbitals, and coefficients and irreps of all orbitals in the order that the indices mean.
 
@@ -84,7 +84,7 @@ def choose_orbitals(
     return ActiveOrbitals(chosen, core, space.nelec, names, energies, occupations), coefficients, orbsym
 
 
-def cut_sets(spec: "RunSpec", active: ActiveOrbitals) -> tuple[str, ...]:
+def cut_sets(spec: "ProblemSpec", active: ActiveOrbitals) -> tuple[str, ...]:
     """A warning for each degenerate set of which the active space takes some orbitals and leaves others."""
     natural = spec.natural_orbitals is not None
     values, within = _criterion(spec, active)
@@ -121,18 +121,18 @@ def orbital_names(mf: Any, coefficients: np.ndarray) -> tuple[str, ...]:
     return tuple(names)
 
 
-def degenerate_sets(spec: "RunSpec", active: ActiveOrbitals) -> list[list[int]]:
+def degenerate_sets(spec: "ProblemSpec", active: ActiveOrbitals) -> list[list[int]]:
     """Indices of the orbitals of each degenerate set of two or more."""
     return [members for members in _sets(spec, *_criterion(spec, active)) if len(members) > 1]
 
 
-def _criterion(spec: "RunSpec", active: ActiveOrbitals) -> tuple[np.ndarray, float]:
+def _criterion(spec: "ProblemSpec", active: ActiveOrbitals) -> tuple[np.ndarray, float]:
     """What tells that orbitals are degenerate, and how near it must be: occupations of natural ones, else energies."""
     natural = spec.natural_orbitals is not None
     return (active.occupations, SAME_OCCUPATION) if natural else (active.energies, DEGENERATE)
 
 
-def natural_density(spec: "RunSpec", mf: Any, coefficients: np.ndarray) -> np.ndarray:
+def natural_density(spec: "ProblemSpec", mf: Any, coefficients: np.ndarray) -> np.ndarray:
     """Spin-summed one-particle density of MP2 (CISD for open shells, or where MP2 breaks down) over the orbitals.
 
     Args:
@@ -181,7 +181,7 @@ def natural_density(spec: "RunSpec", mf: Any, coefficients: np.ndarray) -> np.nd
     return density if density.ndim == 2 else np.asarray(density[0] + density[1])
 
 
-def _by_energy(spec: "RunSpec", n_orbitals: int) -> tuple[int, int]:
+def _by_energy(spec: "ProblemSpec", n_orbitals: int) -> tuple[int, int]:
     """Frozen doubly occupied orbitals, active orbitals: those nearest the gap."""
     molecule, (n_alpha, n_beta) = spec.molecule, spec.nelec
     core = _core(spec)
@@ -216,7 +216,7 @@ def _by_energy(spec: "RunSpec", n_orbitals: int) -> tuple[int, int]:
     return n_core, norb
 
 
-def _core(spec: "RunSpec") -> int:
+def _core(spec: "ProblemSpec") -> int:
     """Orbitals of the frozen core."""
     if not spec.freeze_core:
         return 0
@@ -224,7 +224,7 @@ def _core(spec: "RunSpec") -> int:
     return sum(core_orbitals(e, ecp.electrons if ecp else 0) for e, ecp in ecps)
 
 
-def _split(spec: "RunSpec", chosen: tuple[int, ...]) -> Space:
+def _split(spec: "ProblemSpec", chosen: tuple[int, ...]) -> Space:
     """Core and electrons of chosen orbitals; the n_beta first are doubly occupied, those up to n_alpha singly."""
     n_alpha, n_beta = spec.nelec
     n_core = n_beta - sum(i < n_beta for i in chosen)
@@ -242,7 +242,7 @@ def _split(spec: "RunSpec", chosen: tuple[int, ...]) -> Space:
     return Space(n_core, len(chosen), nelec)
 
 
-def _resolved(spec: "RunSpec", names: tuple[str, ...]) -> tuple[int, ...]:
+def _resolved(spec: "ProblemSpec", names: tuple[str, ...]) -> tuple[int, ...]:
     """Indices of the orbitals that the specification names."""
     assert spec.orbitals is not None
     n_orbitals, core = len(names), _core(spec)
@@ -272,7 +272,7 @@ def _resolved(spec: "RunSpec", names: tuple[str, ...]) -> tuple[int, ...]:
 
 
 def _by_natural_occupation(
-    spec: "RunSpec", mf: Any, coefficients: np.ndarray, orbsym: np.ndarray | None
+    spec: "ProblemSpec", mf: Any, coefficients: np.ndarray, orbsym: np.ndarray | None
 ) -> tuple[ActiveOrbitals, np.ndarray, np.ndarray | None]:
     """The orbitals whose natural occupation is furthest from 2 and 0.
 
@@ -327,7 +327,7 @@ def _by_natural_occupation(
 
 
 def _whole_sets(
-    spec: "RunSpec", occupations: np.ndarray, doubly: np.ndarray, empty: np.ndarray, wanted: int
+    spec: "ProblemSpec", occupations: np.ndarray, doubly: np.ndarray, empty: np.ndarray, wanted: int
 ) -> list[int]:
     """The orbitals that correlate most, a degenerate set as a whole where that leaves room; at least one of either side."""
     allowed = {int(i) for i in (*doubly, *empty)}
@@ -349,7 +349,7 @@ def _whole_sets(
     return chosen[:wanted]
 
 
-def _sets(spec: "RunSpec", values: np.ndarray, within: float) -> list[list[int]]:
+def _sets(spec: "ProblemSpec", values: np.ndarray, within: float) -> list[list[int]]:
     """Indices of orbitals of one occupation (2, 1 or 0 in the mean field) whose neighbours by value are closer than `within`."""
     n_alpha, n_beta = spec.nelec
     found = []

@@ -1,5 +1,6 @@
 """From a molecule to the electronic Hamiltonian of its active space: RHF or ROHF orbitals and their integrals, by PySCF."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,11 @@ from simulator.chemistry.orbitals import canonical_orbitals
 from simulator.chemistry.point_group import with_point_group
 from simulator.chemistry.scf import ScfSolution, mean_field, solve_scf
 from simulator.chemistry.scf import without_checkpoint as without_checkpoint
-from simulator.memory import check_memory, check_run, n_determinants
+from simulator.memory import check_memory, n_determinants
 from simulator.stages import Stages
 
 if TYPE_CHECKING:
-    from simulator.vqe.spec import RunSpec
+    from simulator.chemistry.problem_spec import ProblemSpec
 
 SINGLE_THREADED = 200_000
 """Vectors shorter than this are worked on by one thread."""
@@ -87,7 +88,11 @@ class Problem:
         return s * (s + 1)
 
 
-def build_problem(spec: "RunSpec", stages: Stages) -> Problem:
+SizeCheck = Callable[[int, tuple[int, int]], None]
+"""Raises InputError for a number of orbitals and of (alpha, beta) electrons that would not fit into memory."""
+
+
+def build_problem(spec: "ProblemSpec", stages: Stages, check_size: SizeCheck | None = None) -> Problem:
     """Orbitals by RHF (ROHF for open shells), integrals over the active space.
 
     Raises:
@@ -95,7 +100,7 @@ def build_problem(spec: "RunSpec", stages: Stages) -> Problem:
         RunFailed: no SCF came near a stationary point.
     """
     with stages("scf"):
-        orbitals = solve_orbitals(spec, check=True)
+        orbitals = solve_orbitals(spec, check_size)
     with stages("integrals"), omp_threads(orbitals.n_pairs**2):
         return _problem(spec, orbitals)
 
@@ -117,12 +122,12 @@ class Orbitals:
         return n * (n + 1) // 2
 
 
-def solve_orbitals(spec: "RunSpec", *, check: bool) -> Orbitals:
+def solve_orbitals(spec: "ProblemSpec", check_size: SizeCheck | None = None) -> Orbitals:
     """The SCF's orbitals, with what it leaves to chance decided, and the active ones among them.
 
     Args:
         spec: the specification.
-        check: refuse what would not fit into memory before the SCF is begun.
+        check_size: refuses an active space that would not fit into memory, before the SCF is begun.
 
     Raises:
         InputError: no such basis, the active space does not fit the molecule, or the run not the machine.
@@ -134,10 +139,10 @@ def solve_orbitals(spec: "RunSpec", *, check: bool) -> Orbitals:
     n_pairs = n_functions * (n_functions + 1) // 2
     # As many orbitals as functions that are independent; the SCF decides, but what cannot fit is refused before it.
     n_orbitals = _n_independent(mol)
-    if check:
+    if check_size is not None:
         space = checked_space(spec, n_orbitals)
         if space is not None:
-            check_run(spec, space.norb, space.nelec)
+            check_size(space.norb, space.nelec)
     check_memory(
         f"integrals of {n_functions} orbitals ({molecule.formula}, {spec.basis})", 8 * n_pairs**2, "use a smaller basis"
     )
@@ -150,8 +155,8 @@ def solve_orbitals(spec: "RunSpec", *, check: bool) -> Orbitals:
                 f"basis {spec.basis} is nearly linearly dependent here: {n_orbitals} orbitals from {n_functions} functions",
             )
         active, coefficients, orbsym = choose_orbitals(spec, solution.mf, coefficients, orbsym)
-    if check:
-        check_run(spec, len(active.indices), active.nelec)
+    if check_size is not None:
+        check_size(len(active.indices), active.nelec)
     notes += (*solution.notes, *cut_sets(spec, active))
     return Orbitals(solution, coefficients, orbsym, active, notes)
 
@@ -189,12 +194,12 @@ def _n_independent(mol: Any) -> int:
 _scf = mean_field
 
 
-def _converged_scf(mol: Any, spec: "RunSpec") -> ScfSolution:
+def _converged_scf(mol: Any, spec: "ProblemSpec") -> ScfSolution:
     what = f"{spec.molecule.formula} in {spec.basis}"
     return solve_scf(mol, what, follow=spec.spec_version > 1, scf=_scf)
 
 
-def _problem(spec: "RunSpec", orbitals: Orbitals) -> Problem:
+def _problem(spec: "ProblemSpec", orbitals: Orbitals) -> Problem:
     from pyscf import ao2mo
 
     mf, active, coefficients, orbsym = orbitals.solution.mf, orbitals.active, orbitals.coefficients, orbitals.orbsym

@@ -11,11 +11,15 @@ import numpy as np
 from simulator.chemistry.fci import NotSure, lowest_of_sector, lowest_of_spin
 from simulator.chemistry.integrals import Problem, omp_threads, problem_determinants, without_checkpoint
 from simulator.chemistry.molecules import load_molecule, published_energies
-from simulator.memory import MAX_FCI_DETERMINANTS, available_bytes
+from simulator.memory import available_bytes
 from simulator.stages import Stages
 
 if TYPE_CHECKING:
-    from simulator.vqe.spec import RunSpec
+    from simulator.chemistry.problem_spec import ProblemSpec
+
+
+MAX_FCI_DETERMINANTS = 1_000_000
+"""Largest determinant space in which FCI is run as a reference: about a minute on one core, 8 MB a vector."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Reference:
     hf_irrep_weight: float | None = None  # FCI: 1 where the state has the Hartree-Fock determinant's irrep, else 0
 
 
-def compute_references(problem: Problem, spec: "RunSpec", stages: Stages) -> tuple[Reference, ...]:
+def compute_references(problem: Problem, spec: "ProblemSpec", stages: Stages) -> tuple[Reference, ...]:
     """All references of a run, those that cannot be had or vouched for with the reason: none of them ends the run.
 
     FCI is the lowest state of the asked <S^2>, up to MAX_FCI_DETERMINANTS determinants (`simulator.chemistry.fci`); CCSD(T) is computed

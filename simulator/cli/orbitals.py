@@ -40,7 +40,7 @@ def orbitals(
     given: dict[str, Any] = {} if active_space is None else dict(parse_space(active_space).fields())
     given |= {"orbitals": parse_orbitals(orbitals) if orbitals else None, "basis": basis, "freeze_core": freeze_core}
     spec = make_spec(loaded, **given)
-    found = solve_orbitals(spec, check=False)
+    found = solve_orbitals(spec)
     rows = orbital_rows(spec, found)
     if json_output:
         for row in rows:

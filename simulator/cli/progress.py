@@ -13,6 +13,7 @@ from rich.text import Text
 
 from simulator.cli.console import PlainConsole
 from simulator.events.records import Iteration, Result
+from simulator.runs.summary import summary_record
 
 if TYPE_CHECKING:
     from simulator.runs.child import ChildAnswer
@@ -98,22 +99,6 @@ class SweepProgress:
             energy = (answer.summary or {}).get("energy")
             found = answer.error or ("" if energy is None else f"{energy:.8f} Ha")
             self._lines.print(f"{self._ended}/{self._total} {name} {found}", soft_wrap=True)
-
-
-def summary_record(result: Result) -> dict[str, Any]:
-    """The run as `--json` prints it; energies in hartree."""
-    return {
-        "run_id": result.run_id, "spec_id": result.spec_id, "molecule": result.molecule_name,
-        "formula": result.formula, "status": result.status, "physical": result.physical,
-        "physical_reason": result.physical_reason, "converged": result.converged,
-        "convergence_reason": result.convergence_reason, "energy": result.energy,
-        "standard_error": result.standard_error, "reference": result.reference_name,
-        "reference_energy": result.reference_energy, "error_mha": result.error_mha,
-        "chemical_accuracy": result.chemical_accuracy, "aer_energy": result.aer_energy,
-        "electron_number": result.electron_number, "s_squared": result.s_squared, "engine": result.spec["engine"],
-        "iterations": result.iterations, "evaluations": result.evaluations, "seconds": result.total_seconds,
-        "notes": result.notes, "error": result.error,
-    }  # fmt: skip
 
 
 def print_json(result: Result) -> None:

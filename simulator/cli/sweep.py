@@ -119,7 +119,7 @@ def _submit(planned: "Sweep", settings: "Settings", *, force: bool) -> int:
     from simulator.kafka.clients import require_kafka
 
     require_kafka()
-    from simulator.kafka.jobs import submit_jobs
+    from simulator.runs.jobs import submit_jobs
 
     sent = submit_jobs(planned, settings, force=force)
     typer.echo(f"{planned.sweep_id}: {sent} jobs sent")

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simulator.engines.limits import check_aer
 from simulator.errors import InputError, RunFailed
-from simulator.memory import check_aer
 from simulator.operators.circuits import Gates, build_circuit
 from simulator.operators.hamiltonian import Mapping, QubitHamiltonian
 from simulator.operators.paulis import PauliSum
 
 if TYPE_CHECKING:
-    from simulator.vqe.spec import RunSpec
+    from simulator.engines.base import EngineSpec
 
 ONE_QUBIT_GATES = ["rx", "ry", "rz", "h", "s", "sdg", "x"]
 TWO_QUBIT_GATES = ["cx", "cz"]
@@ -116,7 +116,7 @@ class AerEngine:
 
     name = "aer"
 
-    def __init__(self, spec: "RunSpec", gates: Gates, hamiltonian: QubitHamiltonian, mapping: Mapping) -> None:
+    def __init__(self, spec: "EngineSpec", gates: Gates, hamiltonian: QubitHamiltonian, mapping: Mapping) -> None:
         check_aer(spec, gates.n_qubits)
         if spec.device == "gpu":
             found, reason = gpu_available()
@@ -209,7 +209,7 @@ SHIFT_RULES = {
 """(shift, weight): dE/dx = sum of weight (E(x + shift) - E(x - shift)), exact for energies of 1 frequency, 1, and of two, 1 and 2."""
 
 
-def _simulator(spec: "RunSpec") -> Any:
+def _simulator(spec: "EngineSpec") -> Any:
     from qiskit_aer import AerSimulator
 
     options: dict[str, Any] = {"method": spec.aer_method, "precision": spec.precision, "device": spec.device.upper()}
@@ -220,7 +220,7 @@ def _simulator(spec: "RunSpec") -> Any:
     return AerSimulator(**options)
 
 
-def noise_model(spec: "RunSpec") -> Any:
+def noise_model(spec: "EngineSpec") -> Any:
     """Depolarizing channels after every one- and two-qubit gate, and symmetric readout errors, as Aer's NoiseModel."""
     from qiskit_aer.noise import NoiseModel, ReadoutError, depolarizing_error
 

@@ -10,7 +10,39 @@ from simulator.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
-    from simulator.vqe.spec import RunSpec
+
+class NoiseModel(Protocol):
+    """Depolarizing channels after gates and symmetric readout error; all are probabilities."""
+
+    @property
+    def one_qubit(self) -> float: ...
+    @property
+    def two_qubit(self) -> float: ...
+    @property
+    def readout(self) -> float: ...
+
+
+class EngineSpec(Protocol):
+    """What an engine reads of a specification (`vqe.spec.RunSpec` has it all)."""
+
+    @property
+    def ansatz(self) -> str: ...
+    @property
+    def mapper(self) -> str: ...
+    @property
+    def engine(self) -> str: ...
+    @property
+    def aer_method(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def shots(self) -> int | None: ...
+    @property
+    def noise(self) -> NoiseModel | None: ...
+    @property
+    def seed(self) -> int: ...
 
 
 class Engine(Protocol):
@@ -41,7 +73,7 @@ def choose_engine(
     return "sector" if ansatz == "uccsd" else "statevector"
 
 
-def check_engine(spec: RunSpec) -> None:
+def check_engine(spec: EngineSpec) -> None:
     """Refuse what no engine or not this engine can do; nothing that was asked for is dropped in silence.
 
     Raises:

@@ -12,7 +12,7 @@ import numpy as np
 
 from simulator.chemistry.integrals import Problem, omp_threads
 from simulator.engines.kernels import kernel
-from simulator.memory import check_sector
+from simulator.engines.limits import check_sector
 from simulator.operators.excitations import ExcitationSet, Ladder
 
 MAX_START_AMPLITUDE = 0.3

@@ -7,7 +7,7 @@ adjoint method (Jones and Gacon, arXiv:2009.02823): the price of about three cir
 import numpy as np
 
 from simulator.engines.kernels import njit
-from simulator.memory import check_statevector
+from simulator.engines.limits import check_statevector
 from simulator.operators.circuits import CNOT, Gates
 from simulator.operators.hamiltonian import Mapping, QubitHamiltonian
 from simulator.operators.paulis import PauliSum

@@ -10,9 +10,6 @@ from typing import Any, ClassVar
 
 import uuid_utils
 
-from simulator.chemistry.molecules import Molecule
-from simulator.vqe.spec import RunSpec
-
 TERMS_PER_RECORD = 2_000
 MAX_RECORD_BYTES = 500_000
 CHEMICAL_ACCURACY_MHA = 1.6
@@ -205,28 +202,6 @@ def message_key(event: Event) -> str:
     if isinstance(event, Job):
         return event.spec_id
     return event.run_id
-
-
-def molecule_record(molecule: Molecule) -> dict[str, Any]:
-    """The `Molecule` record of `vqe_run`."""
-    return {
-        "formula": molecule.formula,
-        "elements": list(molecule.elements),
-        "geometry": [list(atom) for atom in molecule.geometry],
-        "charge": molecule.charge,
-        "multiplicity": molecule.multiplicity,
-        "n_electrons": molecule.n_electrons,
-        "nuclear_repulsion": molecule.nuclear_repulsion,
-    }
-
-
-def spec_record(spec: RunSpec) -> dict[str, Any]:
-    """The `Spec` record of `vqe_run` and `vqe_result`; option values are JSON, as their types differ."""
-    import json
-
-    values = {**spec.to_dict(), "optimizer_options": {k: json.dumps(v) for k, v in spec.optimizer_options}}
-    # The record is as the first release made it: a later field of specifications is a field of the result.
-    return {name: value for name, value in values.items() if name not in ("orbitals", "natural_orbitals")}
 
 
 def hamiltonian_events(

@@ -234,8 +234,8 @@ def _child(pipe: Connection, settings: Settings, threads: int, shared: Any, pare
     """Run jobs until the pipe says stop or its other end is gone."""
     _end_with_parent(parents_main_thread)
     from simulator import log
-    from simulator.cli.progress import summary_record
     from simulator.runs.session import Session, exit_code
+    from simulator.runs.summary import summary_record
 
     for number in (signal.SIGINT, signal.SIGHUP):  # reach the whole group; the parent says who stops
         signal.signal(number, signal.SIG_IGN)

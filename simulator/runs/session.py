@@ -10,7 +10,7 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,15 +25,14 @@ from simulator.events.records import (
     Result,
     Run,
     hamiltonian_events,
-    molecule_record,
     new_id,
     now_micros,
-    spec_record,
 )
 from simulator.log import get_logger
 from simulator.settings import Settings, parse_recording
 from simulator.sinks import Sink
 from simulator.stages import Stages
+from simulator.vqe.records import molecule_record, spec_record
 from simulator.vqe.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -235,10 +234,11 @@ class Session:
             return known
         from simulator.chemistry.integrals import build_problem
         from simulator.chemistry.references import compute_references
+        from simulator.engines.limits import check_run
         from simulator.operators.hamiltonian import qubit_hamiltonian
 
         tell("integrals")
-        problem = build_problem(spec, stages)
+        problem = build_problem(spec, stages, partial(check_run, spec))
         tell("references")
         references = compute_references(problem, spec, stages)
         tell("mapping")

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from simulator.errors import InputError
 from simulator.kafka.clients import ServiceError, make_consumer, make_producer
 from simulator.kafka.follower import Decoder
-from simulator.kafka.jobs import set_aside
 from simulator.kafka.replay import replay
 from simulator.kafka.results import OutcomeReader
 from simulator.kafka.topics import JOB_TOPIC
 from simulator.log import get_logger
 from simulator.runs.child import Child, ChildAnswer, ChildJob
+from simulator.runs.jobs import set_aside
 from simulator.settings import Settings
 from simulator.signals import on_stop
 from simulator.vqe.spec import RunSpec
@@ -27,7 +27,7 @@ from simulator.vqe.spec import RunSpec
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message, TopicPartition
 
-    from simulator.observability.worker_metrics import WorkerMetrics
+    from simulator.runs.worker_metrics import WorkerMetrics
 
 GROUP = "vqe-workers"
 MAX_STARTS = 3
@@ -131,7 +131,7 @@ class Worker:
     def _serve_metrics(self) -> "WorkerMetrics | None":
         if not self.settings.metrics_port:
             return None
-        from simulator.observability.worker_metrics import WorkerMetrics
+        from simulator.runs.worker_metrics import WorkerMetrics
 
         return WorkerMetrics(self, self._group)
 

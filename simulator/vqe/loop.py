@@ -11,14 +11,15 @@ import numpy as np
 from simulator.chemistry.integrals import Problem
 from simulator.chemistry.references import Reference
 from simulator.engines.base import Engine
+from simulator.engines.limits import MAX_AER_CHECK_QUBITS
 from simulator.errors import Interrupted, RunFailed
-from simulator.memory import MAX_AER_CHECK_QUBITS, check_parameters
 from simulator.operators.circuits import Gates, library_gates, uccsd_gates
 from simulator.operators.excitations import ExcitationSet, n_excitations, uccsd
 from simulator.operators.hamiltonian import Mapping, QubitHamiltonian
 from simulator.stages import Stages
 from simulator.vqe.initial_point import initial_parameters, perturbed
 from simulator.vqe.optimizers import OPTIMIZERS, Minimum, Objective, check_options, run_optimizer
+from simulator.vqe.spec import check_parameters
 
 if TYPE_CHECKING:
     from simulator.vqe.spec import RunSpec

@@ -478,6 +478,15 @@ def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
     raise InputError(f"unknown {name.replace('_', ' ')} {value!r} ({hint}use one of {', '.join(allowed)})")
 
 
+def check_parameters(n_parameters: int, ansatz: str) -> None:
+    """Raises InputError when an ansatz has more than MAX_PARAMETERS parameters."""
+    if n_parameters > MAX_PARAMETERS:
+        raise InputError(
+            f"ansatz {ansatz} has {n_parameters} parameters here, at most {MAX_PARAMETERS} are allowed"
+            " (use a smaller active space or fewer reps)"
+        )
+
+
 def digest(value: Any) -> str:
     """SHA-256 of the canonical JSON of `value`, in hex."""
     return hashlib.sha256(rfc8785.dumps(value)).hexdigest()

@@ -3,7 +3,8 @@
 import time
 
 from simulator.chemistry.molecules import load_molecule
-from simulator.events.records import Iteration, Result, Run, new_id, now_micros, spec_record
+from simulator.events.records import Iteration, Result, Run, new_id, now_micros
+from simulator.vqe.records import spec_record
 from simulator.vqe.spec import make_spec
 
 

@@ -141,7 +141,7 @@ def determinant_energy(problem):
 
 def test_natural_orbitals_of_a_stretched_bond_come_from_cisd_where_mp2_breaks_down():
     stretched = Molecule("", ("Li", "H"), ((0, 0, 0), (0, 0, 8.0)))
-    found = solve_orbitals(make_spec(stretched, natural_orbitals=2), check=False)
+    found = solve_orbitals(make_spec(stretched, natural_orbitals=2))
     occupations = found.active.occupations[list(found.active.indices)]
     assert np.all((occupations > -1e-6) & (occupations < 2 + 1e-6))
     assert occupations == pytest.approx([1.0, 1.0], abs=0.2)  # a broken bond

@@ -40,7 +40,7 @@ def pyscf_hf(molecule, basis, ecp):
 )
 def test_a_basis_brings_its_ecp_and_the_energy_is_pyscfs_with_both(molecule, basis, ecp):
     spec = make_spec(molecule, basis=basis)
-    found = solve_orbitals(spec, check=False).solution
+    found = solve_orbitals(spec).solution
     assert spec.ecp_electrons > 0
     assert found.energy == pytest.approx(pyscf_hf(molecule, basis, ecp).e_tot, abs=1e-7)
 
@@ -65,7 +65,7 @@ def test_everything_follows_the_valence_electrons():
 
 def test_a_frozen_core_is_what_the_ecp_leaves_of_it():
     frozen = [
-        len(solve_orbitals(make_spec(anion, basis=basis, freeze_core=True), check=False).active.core)
+        len(solve_orbitals(make_spec(anion, basis=basis, freeze_core=True)).active.core)
         for anion, basis in (
             (Molecule("", ("Cl",), ((0, 0, 0),), -1), "def2-svp"), (Molecule("", ("Br",), ((0, 0, 0),), -1), "lanl2dz"),
             (Molecule("", ("Na",), ((0, 0, 0),), -1), "ccecp-he-ccpvdz"),

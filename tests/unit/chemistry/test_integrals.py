@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -5,6 +7,7 @@ from simulator import memory
 from simulator.chemistry import integrals
 from simulator.chemistry.integrals import build_problem
 from simulator.chemistry.molecules import load_molecule
+from simulator.engines.limits import check_run
 from simulator.errors import InputError, RunFailed
 from simulator.operators.hamiltonian import qubit_hamiltonian
 from simulator.stages import Stages
@@ -12,7 +15,8 @@ from simulator.vqe.spec import make_spec
 
 
 def problem(name, **given):
-    return build_problem(make_spec(load_molecule(name), **given), Stages())
+    spec = make_spec(load_molecule(name), **given)
+    return build_problem(spec, Stages(), partial(check_run, spec))
 
 
 def pyscf_scf(name, basis="sto-3g"):

@@ -38,7 +38,7 @@ def test_an_orientation_does_not_change_the_energy(name, decimals):
     molecule = load_molecule(name)
     atoms = list(zip(molecule.elements, molecule.geometry, strict=True))
     rounded = turned(atoms, decimals, seed=decimals)
-    found = solve_orbitals(make_spec(rounded), check=False)
+    found = solve_orbitals(make_spec(rounded))
     assert found.solution.energy == pytest.approx(without_symmetry(rounded), abs=1e-7)
 
 
@@ -51,7 +51,7 @@ def test_five_decimals_are_detected_at_a_looser_tolerance_with_a_note():
     mol, notes = _mole(molecule, "sto-3g")
     assert mol.topgroup == "D2h"
     assert notes == ("point group D2h found at a tolerance of 0.0001 bohr: coordinates are rounded",)
-    found = solve_orbitals(make_spec(molecule), check=False)
+    found = solve_orbitals(make_spec(molecule))
     assert found.solution.energy == pytest.approx(without_symmetry(molecule), abs=1e-7)
 
 
@@ -63,7 +63,7 @@ def test_coordinates_stay_as_they_were_given():
 
 def test_without_any_group_a_run_goes_on_in_c1(monkeypatch):
     monkeypatch.setattr(point_group, "MIXED_OVERLAP", -1.0)  # nothing is sound
-    found = solve_orbitals(make_spec(load_molecule("h2o")), check=False)
+    found = solve_orbitals(make_spec(load_molecule("h2o")))
     assert found.orbsym is None
     assert "point group not used: the coordinates are near a symmetry, not on it" in found.notes
     assert found.solution.energy == pytest.approx(without_symmetry(load_molecule("h2o")), abs=1e-7)

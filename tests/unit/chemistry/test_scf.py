@@ -17,7 +17,7 @@ def diatomic(first, second, distance, multiplicity=1):
 
 
 def orbitals_of(molecule, **given):
-    return solve_orbitals(make_spec(molecule, **given), check=False)
+    return solve_orbitals(make_spec(molecule, **given))
 
 
 def is_minimum(solution):
@@ -61,7 +61,7 @@ def test_an_open_shell_is_followed_too():
 
 def test_a_lower_solution_of_a_specification_with_an_old_id_is_told_and_not_taken():
     spec = make_spec(load_molecule("h4-square"))
-    found = solve_orbitals(spec, check=False)
+    found = solve_orbitals(spec)
     assert spec.spec_version == 1
     assert found.solution.energy == pytest.approx(-1.694890, abs=1e-6)  # as ever
     assert any(

@@ -16,12 +16,11 @@ from simulator.events.records import (
     Iteration,
     Run,
     hamiltonian_events,
-    molecule_record,
     new_id,
     now_micros,
-    spec_record,
     to_record,
 )
+from simulator.vqe.records import molecule_record, spec_record
 from simulator.vqe.spec import MAX_PARAMETERS, make_spec
 
 

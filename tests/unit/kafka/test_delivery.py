@@ -23,7 +23,7 @@ from simulator.kafka.replay import replay
 from simulator.kafka.sink import KafkaSink
 from simulator.kafka.spool import SpoolReader, SpoolWriter, files
 from simulator.observability.metrics import exposed
-from simulator.observability.worker_metrics import _storage
+from simulator.runs.worker_metrics import _storage
 from simulator.settings import Settings
 
 TOPIC, RESULTS = "vqe_iteration_v1", "vqe_result_v1"
@@ -262,7 +262,7 @@ from pathlib import Path
 from simulator.observability.metrics import exposed
 from simulator.settings import Settings
 from simulator.kafka.replay import replay
-from simulator.observability.worker_metrics import _storage
+from simulator.runs.worker_metrics import _storage
 resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))
 settings = Settings(data_dir=Path(sys.argv[1]), sink="kafka", kafka_bootstrap_servers=sys.argv[2], registry_url=sys.argv[3])
 done = replay(settings, seconds=60)

@@ -15,7 +15,7 @@ from samples import a_result, an_iteration
 
 from simulator.chemistry.molecules import load_molecule
 from simulator.events import schemas
-from simulator.events.records import Event, Run, molecule_record, now_micros, spec_record, to_record
+from simulator.events.records import Event, Run, now_micros, to_record
 from simulator.kafka import follower
 from simulator.kafka.clients import ServiceError
 from simulator.kafka.follower import Follower
@@ -25,6 +25,7 @@ from simulator.live import watch
 from simulator.observability.exporter.runs import RunBook
 from simulator.observability.exporter.topics import TopicSource
 from simulator.settings import Settings
+from simulator.vqe.records import molecule_record, spec_record
 from simulator.vqe.spec import make_spec
 
 RESULTS = "vqe_result_v1"

@@ -4,7 +4,6 @@ import sys
 import numpy as np
 import pytest
 
-from simulator import memory
 from simulator.chemistry.integrals import build_problem
 from simulator.chemistry.molecules import load_molecule
 from simulator.chemistry.references import Reference, compute_references, reference_energy
@@ -15,6 +14,7 @@ from simulator.operators.circuits import library_gates
 from simulator.operators.hamiltonian import Mapping, qubit_hamiltonian
 from simulator.stages import Stages
 from simulator.vqe import loop as vqe
+from simulator.vqe import spec as spec_module
 from simulator.vqe.loop import _Search, minimize
 from simulator.vqe.spec import Noise, make_spec
 
@@ -295,7 +295,7 @@ def test_without_parameters_hartree_fock_is_the_answer(tmp_path):
 
 
 def test_too_many_parameters_are_refused(monkeypatch):
-    monkeypatch.setattr(memory, "MAX_PARAMETERS", 20)
+    monkeypatch.setattr(spec_module, "MAX_PARAMETERS", 20)
     with pytest.raises(InputError, match="ansatz uccsd has 21 parameters here, at most 20 are allowed"):
         solve("lih")
 

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from simulator.events.schemas import released
 from simulator.kafka.clients import AdminLender
@@ -17,10 +17,28 @@ from simulator.log import get_logger
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
-    from simulator.runs.worker import Worker
+    from simulator.settings import Settings
 
 SAMPLE_SECONDS = 10.0
 OUTCOMES = ("done", "failed", "skipped", "set_aside", "returned", "lost")
+
+
+class MeasuredWorker(Protocol):
+    """What is read of a worker (`runs.worker.Worker`) when its metrics are asked for."""
+
+    settings: "Settings"
+    job_began: float | None  # monotonic seconds; None where no job runs
+
+    @property
+    def counts(self) -> Any:
+        """A number for each of OUTCOMES."""
+
+    @property
+    def delivery(self) -> dict[str, int]:
+        """Events delivered, failed and rejected."""
+
+    def assignment(self) -> list[Any]:
+        """Partitions of the job topic."""
 
 
 class WorkerMetrics:
@@ -34,7 +52,7 @@ class WorkerMetrics:
         InputError: the port cannot be had.
     """
 
-    def __init__(self, worker: "Worker", group: str) -> None:
+    def __init__(self, worker: MeasuredWorker, group: str) -> None:
         from simulator.observability.metrics import serve
 
         self._worker, self._group, self._settings = worker, group, worker.settings
