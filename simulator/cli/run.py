@@ -98,8 +98,9 @@ def _run_all(specs: "list[tuple[str, RunSpec]]", settings: "Settings", *, build_
     from simulator import log
     from simulator.cli.progress import RunProgress, print_json, print_summary
     from simulator.runs.child import make_sink
-    from simulator.runs.session import Session, exit_code
+    from simulator.runs.session import Session, exit_code, switch_threads_often
 
+    switch_threads_often()
     log.configure(settings.log_level, settings.log_format)
     results: list[Result] = []
     bad_input: InputError | None = None

@@ -234,8 +234,10 @@ def _child(pipe: Connection, settings: Settings, threads: int, shared: Any, pare
     """Run jobs until the pipe says stop or its other end is gone."""
     _end_with_parent(parents_main_thread)
     from simulator import log
-    from simulator.runs.session import Session, exit_code
+    from simulator.runs.session import Session, exit_code, switch_threads_often
     from simulator.runs.summary import summary_record
+
+    switch_threads_often()
 
     for number in (signal.SIGINT, signal.SIGHUP):  # reach the whole group; the parent says who stops
         signal.signal(number, signal.SIG_IGN)

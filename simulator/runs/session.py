@@ -83,8 +83,6 @@ class Session:
         self.sink, self.settings, self.sweep_id = sink, settings, sweep_id
         self.stop_requested = False
         self._may_be_left = False
-        # Threads that write and deliver events hand the interpreter back after 0.5 instead of 5 ms.
-        sys.setswitchinterval(min(SWITCH_SECONDS, sys.getswitchinterval()))
         self._sent: dict[str, int] = {}
         self._problems: OrderedDict[str, _Prepared] = OrderedDict()
 
@@ -262,6 +260,14 @@ class Session:
             self.sink.emit(event)
         self._sent[hamiltonian.hamiltonian_id] = len(events)
         return len(events)
+
+
+def switch_threads_often() -> None:
+    """Let threads that write and deliver events have the interpreter after 0.5 instead of 5 ms, in the whole process.
+
+    It is for processes that do nothing else: the command and its children, never the library.
+    """
+    sys.setswitchinterval(min(SWITCH_SECONDS, sys.getswitchinterval()))
 
 
 def _importing() -> bool:
