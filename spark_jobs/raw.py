@@ -145,7 +145,7 @@ def listed_beyond(
         names: the names that it holds, by topic and partition.
         known: gives all paths that it holds; costly, and called only where a folder's names are others than these.
     """
-    if isinstance(store, Stored):
+    if isinstance(store, StoredWithin):
         found, held = listed_beyond(store.store, names, known)
         return [raw for raw in found if store.holds(raw)], held
     if isinstance(store, LocalStore):
@@ -302,7 +302,7 @@ class S3Store:
             raise StorageError(f"cannot read s3://{self.bucket}/{path}: {one_line(e)}") from e
 
 
-class Stored:
+class StoredWithin:
     """Objects of another store that were stored in a time: from `since` on and before `until` (None: no bound)."""
 
     def __init__(self, store: RawStore, since: datetime | None, until: datetime | None) -> None:

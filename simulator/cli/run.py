@@ -97,8 +97,8 @@ def run(
 def _run_all(specs: "list[tuple[str, RunSpec]]", settings: "Settings", *, build_tables: bool, json_output: bool) -> int:
     from simulator import log
     from simulator.cli.progress import RunProgress, print_json, print_summary
-    from simulator.runs.child import make_sink
     from simulator.runs.session import Session, exit_code, switch_threads_often
+    from simulator.runs.sink import make_sink
 
     switch_threads_often()
     log.configure(settings.log_level, settings.log_format)

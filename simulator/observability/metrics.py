@@ -119,9 +119,9 @@ class Pusher:
         import prometheus_client.exposition  # noqa: F401 (before the run's loop, not in it)
 
         assert settings.pushgateway_url is not None
-        self._slot = Slot()
+        self._number = HostWideNumber()
         self._gateway, self._interval = settings.pushgateway_url, settings.push_interval
-        self.url = group_url(settings.pushgateway_url, self._slot.name)
+        self.url = group_url(settings.pushgateway_url, self._number.name)
         self._families, self._ended = families, ended
         self._away, self._pushed_end, self._last_push = False, False, 0.0
         self._closing = threading.Event()
@@ -132,7 +132,7 @@ class Pusher:
         """Push the end, unless the gateway is known to be away; waits two seconds at most."""
         self._closing.set()
         self._thread.join(0.0 if self._away else REQUEST_SECONDS)
-        self._slot.release()
+        self._number.release()
 
     def _work(self) -> None:
         while not self._closing.wait(self._interval):
@@ -159,7 +159,7 @@ class Pusher:
 
     def _request(self, method: str, body: bytes | None) -> bool:
         try:
-            call_neighbour(self.url, method, body)
+            request_directly(self.url, method, body)
         except Exception as error:  # whatever the network does: a run does not depend on being watched
             if not self._away:
                 self._away = True
@@ -241,7 +241,7 @@ def _gpu_families(sample: SystemMetrics, labels: tuple[str, ...]) -> "Iterator[M
             yield family
 
 
-class Slot:
+class HostWideNumber:
     """The lowest number that no other process of this host holds, held until it is released or the process ends."""
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -278,7 +278,7 @@ def group_url(gateway: str, instance: str) -> str:
     return f"{gateway}/metrics/job/{JOB}/instance/{quote(instance, safe='')}"
 
 
-def call_neighbour(
+def request_directly(
     url: str,
     method: str,
     body: bytes | None = None,

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from simulator.errors import InputError, StorageError, VqeError, one_line
+from simulator.runs.sink import make_sink
 from simulator.settings import Settings
 from simulator.signals import STOP_SIGNALS
 from simulator.vqe.spec import RunSpec
@@ -199,35 +200,6 @@ def _signals_wait():  # type: ignore[no-untyped-def]
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def make_sink(settings: Settings):  # type: ignore[no-untyped-def]
-    """The sink that the settings ask for.
-
-    Raises:
-        InputError: the kafka extra is missing.
-        StorageError: its folder cannot be written.
-    """
-    sink = _make_sink(settings)
-    if settings.pushgateway_url is None:
-        return sink
-    from simulator.observability.metrics import PushingSink
-
-    return PushingSink(sink, settings)
-
-
-def _make_sink(settings: Settings):  # type: ignore[no-untyped-def]
-    if settings.sink == "kafka":
-        from simulator.kafka.clients import kafka_config, require_kafka
-
-        require_kafka()
-        kafka_config(settings)  # bad settings are bad input, told before anything runs
-        from simulator.kafka.sink import KafkaSink
-
-        return KafkaSink(settings)
-    from simulator.sinks.file import FileSink
-
-    return FileSink(settings.raw_dir)
 
 
 def _child(pipe: Connection, settings: Settings, threads: int, shared: Any, parents_main_thread: bool) -> None:

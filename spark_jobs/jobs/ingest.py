@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime
 
 from simulator import log
 from simulator.errors import VqeError
-from spark_jobs.raw import RawStore, Stored, named_store
+from spark_jobs.raw import RawStore, StoredWithin, named_store
 from spark_jobs.spark import batch as spark_batch
 from spark_jobs.spark.session import create_views, spark_session
 from spark_jobs.warehouse import Location
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         store: RawStore = named_store()
         if options.since or options.until:
-            store = Stored(store, options.since, options.until)
+            store = StoredWithin(store, options.since, options.until)
         spark = spark_session(Location.of("."), "vqe ingest")
         report = spark_batch.build(spark, ".", store=store, whole=options.reconcile, wait_seconds=options.wait_seconds)
         create_views(spark)

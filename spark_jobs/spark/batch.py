@@ -34,7 +34,7 @@ from spark_jobs.arrow import builder as arrow_builder
 from spark_jobs.batch import BatchReport
 from spark_jobs.ledger import Ledger
 from spark_jobs.lock import WAIT_SECONDS
-from spark_jobs.raw import LocalStore, RawObject, RawStore, S3Store, Stored
+from spark_jobs.raw import LocalStore, RawObject, RawStore, S3Store, StoredWithin
 from spark_jobs.spark import builder as spark_builder
 from spark_jobs.spark.session import fit_partitions
 from spark_jobs.tables import TABLES, Table
@@ -102,7 +102,7 @@ class SparkBatch(batch._Batch):
 
     def _uri(self, raw: RawObject) -> str:
         store = self.store
-        while isinstance(store, Stored):
+        while isinstance(store, StoredWithin):
             store = store.store
         if isinstance(store, S3Store):
             return f"s3a://{store.bucket}/{raw.path}"

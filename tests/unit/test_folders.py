@@ -1,6 +1,7 @@
 """Imports go downwards only: what a module needs is in its own folder or in one that stands lower."""
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -121,6 +122,14 @@ def test_the_documentation_lists_the_folders_in_this_order():
         if line.startswith("| `simulator/") and "`simulator/` itself" not in line
     ]
     assert tuple(listed) == ORDER
+
+
+def test_every_file_that_the_walks_name_is_there():
+    text = (ROOT / "docs" / "where.md").read_text()
+    named = set(re.findall(r"`((?:[\w-]+/)+[\w-]+\.(?:py|avsc))`", text))
+    assert len(named) > 30
+    folders = ("", "simulator/", "spark_jobs/")
+    assert [n for n in named if not any((ROOT / folder / n).exists() for folder in folders)] == []
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from simulator.observability.metrics import call_neighbour
+from simulator.observability.metrics import request_directly
 from simulator.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class ConnectSource:
     def look(self) -> None:
         """Ask for the status of all connectors."""
         url = f"{self._url}/connectors?expand=status"
-        answer = json.loads(call_neighbour(url, "GET", seconds=_SECONDS, login=self._login))
+        answer = json.loads(request_directly(url, "GET", seconds=_SECONDS, login=self._login))
         self._status = {name: answer[name]["status"] for name in sorted(answer)[:MAX_CONNECTORS]}
 
     def families(self, up: bool) -> "Iterator[Metric]":

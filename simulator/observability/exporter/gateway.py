@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from simulator.observability.metrics import JOB, REMOVE_SECONDS, call_neighbour, group_url
+from simulator.observability.metrics import JOB, REMOVE_SECONDS, group_url, request_directly
 from simulator.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class GatewaySource:
 
     def look(self) -> None:
         """List the groups and remove the old ones."""
-        groups = json.loads(call_neighbour(f"{self._gateway}/api/v1/metrics", "GET"))["data"]
+        groups = json.loads(request_directly(f"{self._gateway}/api/v1/metrics", "GET"))["data"]
         kept = 0
         pushes, self._pushes = self._pushes, {}
         for group in groups:
@@ -37,7 +37,7 @@ class GatewaySource:
                 continue
             pushed = float(group["push_time_seconds"]["metrics"][0]["value"])
             if self._is_old(labels["instance"], pushed, pushes):
-                call_neighbour(group_url(self._gateway, labels["instance"]), "DELETE")
+                request_directly(group_url(self._gateway, labels["instance"]), "DELETE")
                 self._removed += 1
             else:
                 kept += 1

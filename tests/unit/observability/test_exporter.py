@@ -330,7 +330,7 @@ def test_a_clock_that_jumps_removes_no_group_that_is_pushed_and_keeps_none_that_
             removed.append(url.rsplit("/", 1)[1])
         return json.dumps({"data": [group(name) for name in value]})
 
-    monkeypatch.setattr(gateway, "call_neighbour", call)
+    monkeypatch.setattr(gateway, "request_directly", call)
     elapsed, now = 0.0, time.time()
     monkeypatch.setattr(time, "monotonic", lambda: elapsed)
     source = GatewaySource(settings(pushgateway_url="http://gateway:9091"))

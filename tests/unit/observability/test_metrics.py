@@ -15,7 +15,7 @@ from samples import a_result, a_run, an_iteration
 from simulator.events.records import SystemMetrics, now_micros
 from simulator.kafka.spool import SpoolWriter, undelivered
 from simulator.observability import metrics
-from simulator.observability.metrics import LastSeen, PushingSink, Slot, exposed, run_families
+from simulator.observability.metrics import HostWideNumber, LastSeen, PushingSink, exposed, run_families
 from simulator.settings import Settings
 
 
@@ -193,15 +193,15 @@ def test_a_gateway_that_is_away_is_one_line(capsys):
 
 
 def test_a_process_takes_the_lowest_free_slot(tmp_path):
-    first, second = Slot(tmp_path / "slots"), Slot(tmp_path / "slots")
+    first, second = HostWideNumber(tmp_path / "slots"), HostWideNumber(tmp_path / "slots")
     assert (first.name, second.name) == (f"{socket.gethostname()}-0", f"{socket.gethostname()}-1")
     first.release()
-    third = Slot(tmp_path / "slots")
+    third = HostWideNumber(tmp_path / "slots")
     assert third.name == first.name
     second.release()
     third.release()
     (tmp_path / "file").write_text("")
-    assert Slot(tmp_path / "file" / "slots").name.startswith(f"{socket.gethostname()}-p")
+    assert HostWideNumber(tmp_path / "file" / "slots").name.startswith(f"{socket.gethostname()}-p")
 
 
 def test_the_sink_underneath_shows_through(gateway):
