@@ -40,6 +40,11 @@ class ActiveOrbitals:
     names: tuple[str, ...]  # of all orbitals, e.g. 2a1; their numbers from 1 where there is no symmetry
     energies: np.ndarray  # Fock diagonal, hartree, shape: (n_orbitals,)
     occupations: np.ndarray  # natural occupations where these chose the orbitals, else 2, 1 or 0, shape: (n_orbitals,)
+    numbers: tuple[int, ...] | None = None  # what errors call each orbital; None: its index and one
+
+    def number(self, index: int) -> int:
+        """What a user calls an orbital, from 1."""
+        return index + 1 if self.numbers is None else self.numbers[index]
 
 
 def checked_space(spec: "ProblemSpec", n_orbitals: int) -> Space | None:
@@ -94,13 +99,14 @@ def cut_sets(spec: "ProblemSpec", active: ActiveOrbitals) -> tuple[str, ...]:
         left = [i for i in members if i not in inside]
         if not taken or not left:
             continue
-        listed = lambda indices: ", ".join(_called(active.names, i) for i in indices)  # noqa: E731
+        listed = lambda indices: ", ".join(_called(active, i) for i in indices)  # noqa: E731
         at = f"occupation {values[taken[0]]:.4f}" if natural else f"{values[taken[0]]:.4f} hartree"
-        whole = ",".join(str(i + 1) for i in sorted(inside | set(members)))
+        whole = ",".join(map(str, sorted(active.number(i) for i in inside | set(members))))
+        on = "the molecule's orientation" if spec.integrals is None else "which mixture of them the integrals are over"
         other = f"another number of natural orbitals than {len(inside)}" if natural else f"orbitals {whole}"
         told.append(
             f"active space cuts a degenerate set at {at}: orbital{'s' if len(taken) > 1 else ''} {listed(taken)} inside,"
-            f" {listed(left)} outside, so the energy depends on the molecule's orientation (choose whole sets, e.g. {other})"
+            f" {listed(left)} outside, so the energy depends on {on} (choose whole sets, e.g. {other})"
         )
     return tuple(told)
 
@@ -365,9 +371,9 @@ def _sets(spec: "ProblemSpec", values: np.ndarray, within: float) -> list[list[i
     return found
 
 
-def _called(names: tuple[str, ...], index: int) -> str:
-    number = str(index + 1)
-    return number if names[index] == number else f"{number} ({names[index]})"
+def _called(active: ActiveOrbitals, index: int) -> str:
+    number, name = str(active.number(index)), active.names[index]
+    return number if name == number else f"{number} ({name})"
 
 
 def _listed(chosen: tuple[int, ...]) -> str:

@@ -190,11 +190,21 @@ def _believable(problem: Problem) -> np.ndarray | None:
     if problem.orbsym is None:
         return None
     labels = np.asarray(problem.orbsym, dtype=np.int64)
-    pairs = labels[:, None] ^ labels[None, :]
-    forbidden = np.abs(problem.h1[pairs != 0]).max(initial=0.0)
     full = ao2mo.restore(1, problem.eri, problem.norb)
-    forbidden = max(forbidden, np.abs(full[pairs[:, :, None, None] != pairs[None, None, :, :]]).max(initial=0.0))
-    return labels if forbidden < SYMMETRY_TOLERANCE else None
+    return labels if largest_forbidden(labels, problem.h1, full) < SYMMETRY_TOLERANCE else None
+
+
+def largest_forbidden(labels: np.ndarray, h1: np.ndarray, eri: np.ndarray) -> float:
+    """The largest integral that symmetry forbids, hartree: what joins determinants of different irreps.
+
+    Args:
+        labels: irrep of each orbital, combined by XOR, shape: (norb,).
+        h1: hartree, shape: (norb, norb).
+        eri: (pq|rs), hartree, shape: (norb, norb, norb, norb).
+    """
+    pairs = labels[:, None] ^ labels[None, :]
+    largest = np.abs(h1[pairs != 0]).max(initial=0.0)
+    return float(max(largest, np.abs(eri[pairs[:, :, None, None] != pairs[None, None, :, :]]).max(initial=0.0)))
 
 
 class _Block:

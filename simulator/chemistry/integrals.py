@@ -56,6 +56,12 @@ class Problem:
     scf_retried: bool  # the first SCF did not converge
     notes: tuple[str, ...] = ()  # what a result should say about the orbitals
     orbital_names: tuple[str, ...] = ()  # e.g. 2a1, of the active orbitals; empty without symmetry
+    is_canonical: bool = (
+        True  # whether the Fock matrix is diagonal within the occupied and within the empty orbitals for sure
+    )
+    coupling: float = (
+        0.0  # hartree: largest element of the Fock matrix between orbitals of unequal occupation, not told of an SCF's
+    )
 
     def __post_init__(self) -> None:
         n_pairs = self.norb * (self.norb + 1) // 2
@@ -93,12 +99,17 @@ SizeCheck = Callable[[int, tuple[int, int]], None]
 
 
 def build_problem(spec: "ProblemSpec", stages: Stages, check_size: SizeCheck | None = None) -> Problem:
-    """Orbitals by RHF (ROHF for open shells), integrals over the active space.
+    """Orbitals by RHF (ROHF for open shells), integrals over the active space; from given integrals where there are such.
 
     Raises:
         InputError: a basis that PySCF does not have for an element, or an active space that does not fit the molecule.
         RunFailed: no SCF came near a stationary point.
     """
+    if spec.integrals is not None:
+        from simulator.chemistry.given_problem import given_problem
+
+        with stages("integrals"):
+            return given_problem(spec, check_size)
     with stages("scf"):
         orbitals = solve_orbitals(spec, check_size)
     with stages("integrals"), omp_threads(orbitals.n_pairs**2):

@@ -16,6 +16,7 @@ from simulator.chemistry.formats.comment import multiplicity_of_spin
 from simulator.chemistry.formats.given import Given
 from simulator.chemistry.formats.json_molecules import read_json
 from simulator.chemistry.formats.tokens import coordinate
+from simulator.chemistry.given_integrals import GivenIntegrals, check_multiplicity, check_needs_no_atoms
 from simulator.errors import InputError
 from simulator.input_files import shown
 
@@ -34,7 +35,7 @@ MAX_COORDINATE = 10_000.0
 
 @dataclass(frozen=True)
 class Molecule:
-    """Nuclei, charge and multiplicity.
+    """Nuclei, charge and multiplicity; or the integrals of a Hamiltonian, where neither nuclei nor a charge are known.
 
     Raises:
         InputError: an unknown element, a coordinate that is no number, atoms on top of each other, a charge that leaves
@@ -49,11 +50,17 @@ class Molecule:
     description: str = field(default="", compare=False)
     source: str = field(default="", compare=False)  # of the geometry
     notes: tuple[str, ...] = field(default=(), compare=False)  # what a user should know of how it was read
+    integrals: GivenIntegrals | None = None  # then there are no atoms, and the charge is 0
 
     def __post_init__(self) -> None:
         where = f"molecule {self.name}" if self.name else "molecule"
         if not self.name.isprintable() or len(self.name) > MAX_NAME:
             raise InputError(f"molecule {shown(self.name)}: a name is up to {MAX_NAME} printable characters")
+        if self.integrals is not None:
+            if self.elements or self.geometry or self.charge:
+                raise InputError(f"{where}: integrals stand in the place of atoms and charge, both were given")
+            check_multiplicity(self.integrals, self.multiplicity, where)
+            return
         if not self.elements:
             raise InputError(f"{where}: no atoms")
         if len(self.elements) != len(self.geometry):
@@ -92,6 +99,8 @@ class Molecule:
 
     @property
     def n_electrons(self) -> int:
+        if self.integrals is not None:
+            return self.integrals.n_electrons
         return sum(ATOMIC_NUMBERS[e] for e in self.elements) - self.charge
 
     @property
@@ -104,7 +113,12 @@ class Molecule:
 
     @property
     def formula(self) -> str:
-        """Hill's formula (carbon, hydrogen, then the alphabet), with the charge: `H2O`, `HHe+`, `H3+`."""
+        """Hill's formula (carbon, hydrogen, then the alphabet), with the charge: `H2O`, `HHe+`, `H3+`.
+
+        Of integrals, their electrons and orbitals: `10e7o`.
+        """
+        if self.integrals is not None:
+            return self.integrals.formula
         counts = Counter(self.elements)
         first = [e for e in ("C", "H") if e in counts] if "C" in counts else []
         order = first + sorted(e for e in counts if e not in first)
@@ -114,7 +128,7 @@ class Molecule:
 
     @property
     def nuclear_repulsion(self) -> float:
-        """Coulomb energy of the nuclei, in hartree."""
+        """Coulomb energy of the nuclei, in hartree; 0 where there are none, but integrals."""
         charges = [ATOMIC_NUMBERS[e] for e in self.elements]
         return sum(
             charges[i] * charges[j] * BOHR / math.dist(self.geometry[i], self.geometry[j])
@@ -124,7 +138,12 @@ class Molecule:
 
     @property
     def molecule_id(self) -> str:
-        """SHA-256, in hex, of elements, geometry (angstrom, to 1e-8, without signed zeros), charge and multiplicity."""
+        """SHA-256, in hex, of elements, geometry (angstrom, to 1e-8, without signed zeros), charge and multiplicity.
+
+        Without atoms, of the integrals' own SHA-256 and the multiplicity.
+        """
+        if self.integrals is not None:
+            return _digest({"integrals": self.integrals.sha256, "multiplicity": self.multiplicity})
         identity = {
             "charge": self.charge,
             "elements": list(self.elements),
@@ -132,7 +151,7 @@ class Molecule:
             "geometry": [[f"{round(x, 8) + 0.0:.8f}" for x in position] for position in self.geometry],
             "multiplicity": self.multiplicity,
         }
-        return hashlib.sha256(json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return _digest(identity)
 
 
 def load_molecule(
@@ -171,6 +190,10 @@ def molecule_from_atoms(text: str, *, charge: int | None = None, multiplicity: i
 
 def _molecule(given: Given, charge: int | None, multiplicity: int | None) -> Molecule:
     """The molecule that a file describes, with the charge and multiplicity of the user in place of the file's."""
+    if given.integrals is not None:
+        check_needs_no_atoms({"charge": charge}, f"molecule {given.name}: ")
+        chosen = given.multiplicity if multiplicity is None else multiplicity
+        return Molecule(given.name, (), (), 0, chosen or 1, notes=given.notes, integrals=given.integrals)
     stated = 0 if given.charge is None else given.charge
     spin, its_multiplicity = given.spin, given.multiplicity
     if charge is None and "charge" in given.unclear:
@@ -195,6 +218,10 @@ def _molecule(given: Given, charge: int | None, multiplicity: int | None) -> Mol
     return Molecule(
         given.name, given.elements, geometry, stated, multiplicity, given.description, given.source, given.notes
     )
+
+
+def _digest(identity: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _n_electrons(given: Given, charge: Any) -> int:

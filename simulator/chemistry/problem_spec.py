@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from simulator.chemistry.given_integrals import GivenIntegrals
 from simulator.chemistry.molecules import Molecule
 
 
@@ -10,6 +11,10 @@ class ProblemSpec(Protocol):
 
     @property
     def molecule(self) -> Molecule: ...
+    @property
+    def integrals(self) -> GivenIntegrals | None:
+        """Given in place of atoms and basis."""
+
     @property
     def elements(self) -> tuple[str, ...]: ...
     @property

@@ -11,6 +11,7 @@ import numpy as np
 from simulator.chemistry.fci import NotSure, lowest_of_sector, lowest_of_spin
 from simulator.chemistry.integrals import Problem, omp_threads, problem_determinants, without_checkpoint
 from simulator.chemistry.molecules import load_molecule, published_energies
+from simulator.chemistry.scf import STATIONARY_GRADIENT
 from simulator.memory import available_bytes
 from simulator.stages import Stages
 
@@ -112,6 +113,8 @@ def _perturbative(problem: Problem, with_triples: bool) -> list[Reference]:
 def _mp2(problem: Problem) -> Reference:
     from pyscf import mp
 
+    if (reason := _not_hartree_fock(problem)) is not None:
+        return Reference("MP2", None, reason)
     try:
         return _finite("MP2", problem.hf_energy + float(mp.MP2(_mean_field(problem)).run(verbose=0).e_corr))
     except Exception as error:
@@ -139,12 +142,24 @@ def _coupled_cluster(problem: Problem, with_triples: bool) -> list[Reference]:
     found = [_finite("CCSD", problem.hf_energy + float(ccsd.e_corr))]
     if not with_triples:
         return [*found, Reference("CCSD(T)", None, "not needed: the exact energy is there")]
+    if (unfit := _not_hartree_fock(problem)) is not None:
+        return [*found, Reference("CCSD(T)", None, unfit)]
     if (doubt := _doubt(ccsd)) is not None:
         return [*found, Reference("CCSD(T)", None, doubt)]
     try:
         return [*found, _finite("CCSD(T)", problem.hf_energy + float(ccsd.e_corr) + float(ccsd.ccsd_t()))]
     except Exception as error:
         return [*found, Reference("CCSD(T)", None, f"its triples failed ({_what_went_wrong(error)})")]
+
+
+def _not_hartree_fock(problem: Problem) -> str | None:
+    """Why perturbation theory does not apply, None where it does: it leaves out what vanishes for Hartree-Fock orbitals."""
+    if problem.coupling < STATIONARY_GRADIENT:
+        return None
+    return (
+        "the given orbitals are not Hartree-Fock orbitals: the Fock matrix joins occupied and empty ones by up to"
+        f" {problem.coupling:.1e} hartree"
+    )
 
 
 def _finite(name: str, energy: float) -> Reference:
@@ -184,6 +199,10 @@ def _mean_field(problem: Problem) -> Any:
     mf.energy_nuc = lambda *_: problem.energy_offset
     mf._eri = problem.eri
     mf.mo_coeff, mf.mo_energy = np.eye(problem.norb), problem.mo_energy
+    if not problem.is_canonical:
+        from simulator.chemistry.given_problem import semicanonical_orbitals
+
+        mf.mo_coeff, mf.mo_energy = semicanonical_orbitals(problem)
     mf.mo_occ = np.repeat([2.0, 0.0], [problem.nelec[0], problem.norb - problem.nelec[0]])
     mf.e_tot, mf.converged = problem.hf_energy, True
     return mf
@@ -215,6 +234,8 @@ def _why_not(error: Exception) -> str:
 
 
 def _published(problem: Problem) -> list[Reference]:
+    if problem.molecule.integrals is not None:
+        return [Reference("published", None, "integrals were given, and no geometry to look up")]
     if not problem.is_full_space:
         return [Reference("published", None, "published energies are of the full space")]
     entries = [

@@ -19,10 +19,12 @@ def symmetrized(molecule: Molecule, tolerance: float = TOLERANCE) -> Molecule:
         tolerance: angstrom.
 
     Raises:
-        InputError: the tolerance is no positive number below 0.1.
+        InputError: the tolerance is no positive number below 0.1, or there are integrals but no atoms.
     """
     if not 0 < tolerance < 0.1:
         raise InputError(f"symmetrize: the tolerance must be above 0 and below 0.1 angstrom, not {tolerance!r}")
+    if molecule.integrals is not None:
+        raise InputError(f"symmetrize: molecule {molecule.name or molecule.formula} has integrals and no atoms to move")
     positions = np.array(molecule.geometry)
     centre = positions.mean(axis=0)
     positions = positions - centre

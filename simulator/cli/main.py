@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from simulator import __version__
-from simulator.cli import molecules, orbitals, report, run, sql, streaming, sweep, tables, watch
+from simulator.cli import hamiltonian, molecules, orbitals, report, run, sql, streaming, sweep, tables, watch
 from simulator.credentials import mask
 from simulator.errors import InputError, VqeError, explained, one_line
 from simulator.signals import on_stop, raise_interrupt
@@ -35,6 +35,9 @@ app.command("run", short_help="Run VQE on molecules.")(run.run)
 app.command("sweep", short_help="Run a matrix of molecules, settings and seeds.")(sweep.sweep)
 app.command("molecules", short_help="List the bundled molecules.")(molecules.molecules)
 app.command("orbitals", short_help="List a molecule's orbitals, to choose active ones.")(orbitals.orbitals)
+app.command("hamiltonian", short_help="Tell of a molecule's Hamiltonian, or write it to a file.")(
+    hamiltonian.hamiltonian
+)
 app.add_typer(tables.app, name="tables", help="Build, list, verify and maintain the tables.")
 app.command("sql", short_help="Answer a question from the tables.")(sql.sql)
 app.command("report", short_help="Write an HTML report of runs.")(report.report)

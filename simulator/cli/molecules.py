@@ -39,5 +39,5 @@ def molecules(json_output: Annotated[bool, typer.Option("--json", help="One JSON
     console = PlainConsole()
     console.print(table)
     console.print(
-        "Files work in their place (.xyz, .extxyz, .mol, .sdf, .json): vqe run water.xyz --charge 0 --multiplicity 1"
+        "Files work in their place (.xyz, .extxyz, .mol, .sdf, .json, .fcidump): vqe run water.xyz --charge 0 --multiplicity 1"
     )

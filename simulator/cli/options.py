@@ -19,7 +19,9 @@ def _option(*names: str, variable: str, text: str) -> Any:
     return typer.Option(*names, envvar=f"VQE_{variable}", help=text, show_default=False)
 
 
-MOLECULE_HELP = "bundled name (vqe molecules) or file: .xyz, .extxyz, .mol, .sdf, .json; FILE#3 is the third in a file"
+MOLECULE_HELP = (
+    "bundled name (vqe molecules) or file: .xyz, .extxyz, .mol, .sdf, .json, .fcidump; FILE#3 is the third in a file"
+)
 Atoms = Annotated[
     str | None,
     typer.Option(

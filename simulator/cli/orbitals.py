@@ -8,6 +8,7 @@ from simulator.cli import options as o
 from simulator.errors import InputError
 
 if TYPE_CHECKING:
+    from simulator.chemistry.given_problem import GivenOrbitals
     from simulator.chemistry.integrals import Orbitals
     from simulator.vqe.spec import RunSpec
 
@@ -40,15 +41,47 @@ def orbitals(
     given: dict[str, Any] = {} if active_space is None else dict(parse_space(active_space).fields())
     given |= {"orbitals": parse_orbitals(orbitals) if orbitals else None, "basis": basis, "freeze_core": freeze_core}
     spec = make_spec(loaded, **given)
-    found = solve_orbitals(spec)
-    rows = orbital_rows(spec, found)
+    found: Orbitals | GivenOrbitals
+    if spec.integrals is not None:
+        from simulator.chemistry.given_problem import given_orbitals
+
+        found = given_orbitals(spec)
+        rows, energy = given_rows(spec, found), found.hf_energy
+    else:
+        found = solve_orbitals(spec)
+        rows, energy = orbital_rows(spec, found), found.solution.energy
     if json_output:
         for row in rows:
             typer.echo(json.dumps(row))
         for note in found.notes:
             typer.echo(note, err=True)
         return
-    _show(loaded.name or loaded.formula, spec, found, rows)
+    _show(f"{loaded.name or loaded.formula} in {spec.basis}: {energy:.8f} hartree (HF)", spec, found.notes, rows)
+
+
+def given_rows(spec: "RunSpec", found: "GivenOrbitals") -> list[dict[str, Any]]:
+    """As `orbital_rows`, of given integrals: numbers are the file's, names Molpro's (3.1: the third of irrep 1).
+
+    There are no basis functions, and no natural occupations.
+    """
+    from simulator.chemistry.active_space import degenerate_sets
+
+    active = found.active
+    partners = {i: [active.number(j) for j in m if j != i] for m in degenerate_sets(spec, active) for i in m}
+    rows = [
+        {
+            "number": active.number(i),
+            "name": name,
+            "energy": float(active.energies[i]),
+            "occupation": int(active.occupations[i]),
+            "natural_occupation": None,
+            "degenerate_with": partners.get(i, []),
+            "active": i in active.indices,
+            "functions": [],
+        }
+        for i, name in enumerate(active.names)
+    ]
+    return sorted(rows, key=lambda row: row["number"])
 
 
 def orbital_rows(spec: "RunSpec", found: "Orbitals") -> list[dict[str, Any]]:
@@ -87,17 +120,14 @@ def orbital_rows(spec: "RunSpec", found: "Orbitals") -> list[dict[str, Any]]:
     return rows
 
 
-def _show(name: str, spec: "RunSpec", found: "Orbitals", rows: list[dict[str, Any]]) -> None:
+def _show(heading: str, spec: "RunSpec", notes: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from simulator.cli.progress import _stdout
 
-    table = Table(
-        title=f"Orbitals of {name} in {spec.basis}: {found.solution.energy:.8f} hartree (HF)", title_justify="left",
-        box=SIMPLE_HEAD,
-    )  # fmt: skip
-    for heading in (
+    table = Table(title=f"Orbitals of {heading}", title_justify="left", box=SIMPLE_HEAD)
+    for column in (
         "number",
         "name",
         "energy / Ha",
@@ -107,20 +137,21 @@ def _show(name: str, spec: "RunSpec", found: "Orbitals", rows: list[dict[str, An
         "active",
         "mostly",
     ):
-        table.add_column(heading, justify="right" if heading in ("number", "energy / Ha", "occupation", "natural occ.") else "left", no_wrap=True)  # fmt: skip
+        table.add_column(column, justify="right" if column in ("number", "energy / Ha", "occupation", "natural occ.") else "left", no_wrap=True)  # fmt: skip
     for row in rows:
         table.add_row(
             str(row["number"]), row["name"], f"{row['energy']:.4f}", str(row["occupation"]),
-            f"{row['natural_occupation']:.4f}", ", ".join(map(str, row["degenerate_with"])),
+            "" if row["natural_occupation"] is None else f"{row['natural_occupation']:.4f}", ", ".join(map(str, row["degenerate_with"])),
             "yes" if row["active"] else "", ", ".join(row["functions"]),
         )  # fmt: skip
     console = _stdout()
     console.print(table)
-    for note in found.notes:
+    for note in notes:
         console.print(note, highlight=False, soft_wrap=True)
     if spec.natural_orbitals is not None:
         console.print(
             "These are natural orbitals; --orbitals takes the numbers of the list without auto.", highlight=False
         )
         return
-    console.print("Choose active ones by number, name or irrep: vqe run ... --orbitals 2,3,6", highlight=False)
+    how = "number, name or irrep" if spec.integrals is None else "number"
+    console.print(f"Choose active ones by {how}: vqe run ... --orbitals 2,3,6", highlight=False)

@@ -196,6 +196,8 @@ class _Reader:
     def _scaled(self, molecule: Molecule, scale: float, where: tuple[str | int, ...]) -> Molecule:
         if scale == 1.0:
             return molecule
+        if molecule.integrals is not None:
+            raise self.fail(where, f"molecule {molecule.name}: scale needs atoms, and an FCIDUMP holds integrals alone")
         geometry = tuple((x * scale, y * scale, z * scale) for x, y, z in molecule.geometry)
         try:
             return Molecule(

@@ -179,9 +179,9 @@ def _excitations(
         notes.append("symmetry screening on, without an exact state to compare irreps with")
     bound = 64 * 5_000  # symmetry in D2h and spin ties leave a sixteenth at best; beyond this, counting is enough
     if n_excitations(problem.norb, problem.nelec) > bound:
-        check_parameters(n_excitations(problem.norb, problem.nelec), spec.ansatz)
+        check_parameters(n_excitations(problem.norb, problem.nelec), spec)
     found = uccsd(problem.norb, problem.nelec, orbsym=orbsym, spin_tied=problem.is_closed_shell, reps=spec.reps)
-    check_parameters(found.n_parameters, spec.ansatz)
+    check_parameters(found.n_parameters, spec)
     return found, notes
 
 
@@ -189,7 +189,7 @@ def _gates(spec: "RunSpec", problem: Problem, mapping: Mapping, excitations: Exc
     """The circuit's gates, where something will run them."""
     if excitations is None:
         gates = library_gates(spec.ansatz, spec.reps, mapping)
-        check_parameters(gates.n_parameters, spec.ansatz)
+        check_parameters(gates.n_parameters, spec)
         return gates
     if spec.engine == "sector":
         return None  # the check makes them once the optimization is done

@@ -17,6 +17,7 @@ import rfc8785
 from simulator.chemistry.basis_sets import check_basis_name, ecp_electrons, ecp_of
 from simulator.chemistry.bonds import stretched_bond
 from simulator.chemistry.elements import ATOMIC_NUMBERS
+from simulator.chemistry.given_integrals import BASIS, GivenIntegrals, check_needs_no_atoms
 from simulator.chemistry.molecules import BOHR, Molecule, bundled_molecules
 from simulator.errors import InputError
 from simulator.input_files import shown
@@ -85,6 +86,7 @@ class RunSpec:
     noise: Noise | None = None
     orbitals: tuple[str, ...] | None = None  # active orbitals by number from 1 (`3`), name (`2a1`) or irrep (`b1`)
     natural_orbitals: int | None = None  # active orbitals, chosen by natural occupation
+    integrals: GivenIntegrals | None = None  # in the place of atoms, charge and basis
     spec_version: int = 1
     """Which rules the numbers follow. It is derived, whatever is given, so that nothing else can be asked for.
 
@@ -96,14 +98,13 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
-        molecule = Molecule("", tuple(self.elements), self.geometry, self.charge, self.multiplicity)
+        molecule = Molecule(
+            "", tuple(self.elements), self.geometry, self.charge, self.multiplicity, integrals=self.integrals
+        )
         put("_molecule", molecule)
         put("elements", molecule.elements)
         put("geometry", tuple(tuple(_plain(x) for x in atom) for atom in molecule.geometry))
-        if not isinstance(self.basis, str) or not self.basis.isprintable():
-            raise InputError(f"basis must be a name, e.g. sto-3g, not {shown(self.basis)}")
-        put("basis", self.basis.strip().lower())
-        check_basis_name(self.basis)
+        put("basis", self._checked_basis())
         for name, allowed in (
             ("mapper", MAPPERS), ("ansatz", ANSATZE), ("initial_point", INITIAL_POINTS), ("engine", ENGINES),
             ("aer_method", AER_METHODS), ("device", DEVICES), ("precision", PRECISIONS),
@@ -128,11 +129,25 @@ class RunSpec:
         self._check_optimizer()
         self._check_engine()
 
+    def _checked_basis(self) -> str:
+        if self.integrals is not None:
+            basis = BASIS if self.basis == RunSpec.basis else self.basis  # nobody has to give one
+            given = {"basis": basis, "freeze_core": self.freeze_core, "natural_orbitals": self.natural_orbitals}
+            check_needs_no_atoms(given, "")
+            return BASIS
+        if not isinstance(self.basis, str) or not self.basis.isprintable():
+            raise InputError(f"basis must be a name, e.g. sto-3g, not {shown(self.basis)}")
+        basis = self.basis.strip().lower()
+        check_basis_name(basis)
+        return basis
+
     def _version(self) -> int:
         return 2 if self._has_other_orbitals() or self.shots is not None else 1
 
     def _has_other_orbitals(self) -> bool:
         """Whether the orbitals, and with them the problem, are not those of version 1."""
+        if self.integrals is not None:  # they came with their orbitals
+            return False
         has_ecp = any(ecp_of(self.basis, element) is not None for element in self.elements)
         return has_ecp or may_have_other_solutions(self.molecule)
 
@@ -194,8 +209,8 @@ class RunSpec:
                 )
             return
         vector = tuple(self.initial_vector)
-        if not 1 <= len(vector) <= MAX_PARAMETERS:
-            raise InputError(f"initial vector has {len(vector)} values (1 to {MAX_PARAMETERS} are allowed)")
+        if not 1 <= len(vector) <= self.max_parameters:
+            raise InputError(f"initial vector has {len(vector)} values (1 to {self.max_parameters} are allowed)")
         for i, value in enumerate(vector):
             if not _is_number(value):
                 raise InputError(f"initial vector: value {i} is {value!r}, not a finite number")
@@ -224,6 +239,11 @@ class RunSpec:
         return dict(self.optimizer_options)
 
     @property
+    def max_parameters(self) -> int:
+        """Parameters that the ansatz may have: fewer beside integrals, which stand in the same records."""
+        return MAX_PARAMETERS if self.integrals is None else min(MAX_PARAMETERS, self.integrals.max_parameters)
+
+    @property
     def molecule_id(self) -> str:
         return self.molecule.molecule_id
 
@@ -239,8 +259,13 @@ class RunSpec:
         return ", ".join(sorted(found)) or None
 
     @property
-    def nuclear_repulsion(self) -> float:
-        """Coulomb energy of the nuclei, less the electrons of their effective core potentials, in hartree."""
+    def nuclear_repulsion(self) -> float | None:
+        """Coulomb energy of the nuclei, less the electrons of their effective core potentials, in hartree.
+
+        None with integrals: it is an unknown part of their core energy.
+        """
+        if self.integrals is not None:
+            return None
         if not self.ecp_electrons:
             return self.molecule.nuclear_repulsion
         ecps = (ecp_of(self.basis, element) for element in self.elements)
@@ -296,7 +321,8 @@ class RunSpec:
         out["noise"] = None if self.noise is None else asdict(self.noise)
         out["orbitals"] = None if self.orbitals is None else list(self.orbitals)
         # Fields that came after the first release stand in the JSON only where they are given: ids stay what they were.
-        for name in ("orbitals", "natural_orbitals"):
+        out["integrals"] = None if self.integrals is None else self.integrals.to_dict()
+        for name in ("orbitals", "natural_orbitals", "integrals"):
             if out[name] is None:
                 del out[name]
         return out
@@ -327,6 +353,8 @@ class RunSpec:
             values["geometry"] = tuple(tuple(atom) for atom in values["geometry"])
             if values.get("orbitals") is not None:
                 values["orbitals"] = tuple(values["orbitals"])
+            if values.get("integrals") is not None:
+                values["integrals"] = GivenIntegrals.from_dict(values["integrals"])
             return cls(**values)
         except (TypeError, ValueError) as error:
             raise InputError(f"specification is malformed: {error}") from None
@@ -363,7 +391,10 @@ def make_spec(molecule: Molecule, *, engine: str = "auto", **given: Any) -> RunS
         options.setdefault("aer_method", "density_matrix")  # exact expectation values of a mixed state
     if isinstance(options.get("optimizer_options"), Mapping):
         options["optimizer_options"] = tuple(options["optimizer_options"].items())
-    given_molecule = {name: getattr(molecule, name) for name in ("elements", "geometry", "charge", "multiplicity")}
+    if molecule.integrals is not None:
+        check_needs_no_atoms(options, f"molecule {molecule.name}: " if molecule.name else "")
+    fields_of_molecule = ("elements", "geometry", "charge", "multiplicity", "integrals")
+    given_molecule = {name: getattr(molecule, name) for name in fields_of_molecule}
     return RunSpec(**{**given_molecule, **options, "engine": engine})
 
 
@@ -478,11 +509,12 @@ def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
     raise InputError(f"unknown {name.replace('_', ' ')} {value!r} ({hint}use one of {', '.join(allowed)})")
 
 
-def check_parameters(n_parameters: int, ansatz: str) -> None:
-    """Raises InputError when an ansatz has more than MAX_PARAMETERS parameters."""
-    if n_parameters > MAX_PARAMETERS:
+def check_parameters(n_parameters: int, spec: RunSpec) -> None:
+    """Raises InputError when an ansatz has more parameters than the records of its run may hold."""
+    if n_parameters > spec.max_parameters:
+        beside = "" if spec.integrals is None else f" beside the integrals of {spec.integrals.norb} orbitals"
         raise InputError(
-            f"ansatz {ansatz} has {n_parameters} parameters here, at most {MAX_PARAMETERS} are allowed"
+            f"ansatz {spec.ansatz} has {n_parameters} parameters here, at most {spec.max_parameters} are allowed{beside}"
             " (use a smaller active space or fewer reps)"
         )
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from simulator.chemistry.formats.fcidump import is_fcidump, read_fcidump
 from simulator.chemistry.formats.given import Given
 from simulator.chemistry.formats.json_molecules import read_json
 from simulator.chemistry.formats.mdl import read_mol
@@ -18,8 +19,8 @@ from simulator.errors import InputError
 from simulator.input_files import MAX_BYTES, read_text, shown
 
 FORMATS = (
-    ".xyz and .extxyz, .mol and .sdf (V2000), and .json (atoms with units; QCSchema; quantum-pipeline's lists);"
-    " of several molecules in a file the third is FILE#3"
+    ".xyz and .extxyz, .mol and .sdf (V2000), .json (atoms with units; QCSchema; quantum-pipeline's lists), and .fcidump"
+    " (integrals); of several molecules in a file the third is FILE#3"
 )
 """The formats that are read, as errors and the documentation name them."""
 
@@ -34,7 +35,7 @@ def is_molecule_file(text: str) -> bool:
     path, _ = split_entry(text)
     return (
         path.suffix.lower() in _READERS
-        or _is_fcidump(path)
+        or is_fcidump(path)
         or "/" in text
         or _UNREAD_SUFFIX.search(path.name) is not None
     )
@@ -64,17 +65,15 @@ def read_molecule_file(text: str, name: str) -> Given:
     what = f"molecule {name}"
     reader = _READERS.get(path.suffix.lower())
     if not _exists(path):
-        raise InputError(f"{what}: no such file" + ("" if reader else f" (formats: {FORMATS})"))
-    if _is_fcidump(path):
-        if not read_text(path, what, MAX_BYTES).lstrip().upper().startswith("&FCI"):
-            raise InputError(f"{what}: is named FCIDUMP but does not begin with &FCI (formats: {FORMATS})")
-        raise InputError(
-            f"{what}: an FCIDUMP holds integrals but no atoms, which a run needs; give the molecule that it was made from"
-            f" (formats: {FORMATS})"
-        )
-    if reader is None:
+        known = reader or is_fcidump(path)
+        raise InputError(f"{what}: no such file" + ("" if known else f" (formats: {FORMATS})"))
+    found: list[Callable[[], Given]]
+    if is_fcidump(path):
+        found = [lambda: read_fcidump(path, what)]
+    elif reader is None:
         raise InputError(f"{what}: unknown molecule format {path.suffix or '(no suffix)'} (formats: {FORMATS})")
-    found = reader(read_text(path, what, MAX_BYTES), what)
+    else:
+        found = reader(read_text(path, what, MAX_BYTES), what)
     if entry is None:
         if len(found) > 1:
             raise InputError(
@@ -108,10 +107,6 @@ def read_atoms_text(text: str) -> Given:
     elements, notes = elements_of(atoms, what)
     geometry = [numbers_of(parts[1:], f"{what}: atom {i}") for i, parts in enumerate(fields, start=1)]
     return Given("", tuple(elements), tuple(geometry), notes=notes)
-
-
-def _is_fcidump(path: Path) -> bool:
-    return path.suffix.lower() == ".fcidump" or path.name.lower() == "fcidump"
 
 
 def _exists(path: Path) -> bool:

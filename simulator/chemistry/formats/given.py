@@ -3,10 +3,12 @@
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from simulator.chemistry.given_integrals import GivenIntegrals
+
 
 @dataclass
 class Given:
-    """Atoms and what was said about them.
+    """Atoms (or integrals in their place) and what was said about them.
 
     `unclear` holds, for `charge` and `multiplicity`, why what the file says cannot be obeyed; it is raised unless the user
     gives that number.
@@ -23,3 +25,4 @@ class Given:
     notes: tuple[str, ...] = ()
     description: str = ""
     source: str = ""
+    integrals: GivenIntegrals | None = None  # then there are no atoms
