@@ -322,7 +322,7 @@ def _by_natural_occupation(
     for group in groups:
         block = np.arange(begin, begin + len(group))
         begin += len(group)
-        rotated = canonical_within(mf, rotated, labels, block)
+        rotated, labels = canonical_within(mf, rotated, labels, block)
     n_core = len(groups[0])
     nelec = (n_alpha - n_core, n_beta - n_core)
     found = ActiveOrbitals(

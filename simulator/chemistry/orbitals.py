@@ -29,13 +29,15 @@ def irreps(mf: Any) -> np.ndarray | None:
     return None if orbsym is None else np.asarray(orbsym, dtype=np.int64) % 10
 
 
-def canonical_within(mf: Any, coefficients: np.ndarray, orbsym: np.ndarray | None, block: np.ndarray) -> np.ndarray:
-    """Coefficients with the orbitals of `block` as eigenvectors of its part of the Fock matrix, irrep by irrep.
+def canonical_within(
+    mf: Any, coefficients: np.ndarray, orbsym: np.ndarray | None, block: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Coefficients, and irreps, with the orbitals of `block` as eigenvectors of its part of the Fock matrix, irrep by irrep.
 
-    The places of irreps in the block stay, energies ascend within each.
+    Energies ascend within each irrep; neighbours of which the second lies no higher are then ordered by irrep.
     """
     if not len(block):
-        return coefficients
+        return coefficients, orbsym
     fock, out = fock_matrix(mf, coefficients), np.array(coefficients)
     energies = np.zeros(len(block))
     for same in by_irrep(block, orbsym):
@@ -43,8 +45,12 @@ def canonical_within(mf: Any, coefficients: np.ndarray, orbsym: np.ndarray | Non
         out[:, same] = coefficients[:, same] @ vectors
         energies[same - block[0]] = values
     labels = None if orbsym is None else np.array(orbsym[block])
-    out[:, block], _ = _decided(mf.mol, out[:, block], labels, energies, np.zeros(len(block)))
-    return out
+    out[:, block], labels = _decided(mf.mol, out[:, block], labels, energies, np.zeros(len(block)))
+    if orbsym is None:
+        return out, None
+    orbsym = np.array(orbsym)
+    orbsym[block] = labels
+    return out, orbsym
 
 
 def by_irrep(block: np.ndarray, orbsym: np.ndarray | None) -> list[np.ndarray]:

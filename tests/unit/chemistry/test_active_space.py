@@ -4,8 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from pyscf import ao2mo
 from typer.testing import CliRunner
 
+from simulator.chemistry.fci import largest_forbidden
 from simulator.chemistry.integrals import build_problem, solve_orbitals
 from simulator.chemistry.molecules import Molecule, load_molecule
 from simulator.chemistry.references import compute_references, reference_energy
@@ -126,10 +128,17 @@ def test_natural_orbitals_leave_hartree_fock_as_it_is_and_hold_more_correlation(
     assert problem.notes == ()  # no set is cut
 
 
+@pytest.mark.parametrize("name", ["lih", "h2o", "oh", "nh3", "n2", "beh2"])
+def test_irreps_of_natural_orbitals_are_those_of_the_orbitals(name):
+    """By occupation, orbitals of different irreps stand in another order than by energy."""
+    problem = problem_of(name, natural_orbitals=4)
+    assert len(set(problem.orbsym)) > 1
+    full = ao2mo.restore(1, problem.eri, problem.norb)
+    assert largest_forbidden(problem.orbsym, problem.h1, full) < 1e-9
+
+
 def determinant_energy(problem):
     """Energy of the determinant of the first orbitals, from the integrals."""
-    from pyscf import ao2mo
-
     full = ao2mo.restore(1, problem.eri, problem.norb)
     energy = problem.energy_offset
     occupied = [range(n) for n in problem.nelec]
