@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from simulator.chemistry.integrals import Problem
+from simulator.chemistry.orbitals import SYMMETRY_TOLERANCE, largest_forbidden
+from simulator.chemistry.problem import Problem
 from simulator.memory import available_bytes, readable
 
 DENSE = 1_000
@@ -38,9 +39,6 @@ PURE = 1e-4
 PENALTIES = (0.5, 2.0, 8.0)
 """Hartree per unit of <S^2> - S(S+1). The first lifts a triplet by one hartree over the singlets, more than any molecule's
 lowest singlet lies above its lowest triplet; the others are there for what is no molecule."""
-
-SYMMETRY_TOLERANCE = 1e-6
-"""Hartree: integrals between irreps above which the labels are not believed and the space is searched as a whole."""
 
 _ROOTS = 6
 _RANDOM = 2
@@ -192,19 +190,6 @@ def _believable(problem: Problem) -> np.ndarray | None:
     labels = np.asarray(problem.orbsym, dtype=np.int64)
     full = ao2mo.restore(1, problem.eri, problem.norb)
     return labels if largest_forbidden(labels, problem.h1, full) < SYMMETRY_TOLERANCE else None
-
-
-def largest_forbidden(labels: np.ndarray, h1: np.ndarray, eri: np.ndarray) -> float:
-    """The largest integral that symmetry forbids, hartree: what joins determinants of different irreps.
-
-    Args:
-        labels: irrep of each orbital, combined by XOR, shape: (norb,).
-        h1: hartree, shape: (norb, norb).
-        eri: (pq|rs), hartree, shape: (norb, norb, norb, norb).
-    """
-    pairs = labels[:, None] ^ labels[None, :]
-    largest = np.abs(h1[pairs != 0]).max(initial=0.0)
-    return float(max(largest, np.abs(eri[pairs[:, :, None, None] != pairs[None, None, :, :]]).max(initial=0.0)))
 
 
 class _Block:

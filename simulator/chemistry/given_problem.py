@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator.chemistry.active_space import ActiveOrbitals, checked_space, cut_sets
-from simulator.chemistry.fci import SYMMETRY_TOLERANCE, largest_forbidden
 from simulator.chemistry.given_integrals import GivenIntegrals
-from simulator.chemistry.integrals import Problem, SizeCheck
+from simulator.chemistry.orbitals import SYMMETRY_TOLERANCE, largest_forbidden
+from simulator.chemistry.problem import Problem, SizeCheck
 from simulator.chemistry.scf import STATIONARY_GRADIENT
 from simulator.errors import InputError
 

@@ -7,6 +7,9 @@ import numpy as np
 DEGENERACY = 1e-6
 """Orbitals closer than this, in hartree, are degenerate: which mixture of them the SCF found is chance."""
 
+SYMMETRY_TOLERANCE = 1e-6
+"""Hartree: integrals between irreps above which the labels are not believed and the space is searched as a whole."""
+
 
 def canonical_orbitals(mf: Any) -> tuple[np.ndarray, np.ndarray | None]:
     """Orbitals and their irreps, with what the SCF leaves to chance decided: order and mixtures of degenerate ones, signs.
@@ -27,6 +30,19 @@ def irreps(mf: Any) -> np.ndarray | None:
     """Irrep numbers that combine by XOR; PySCF's linear groups hold theirs in the last digit."""
     orbsym = getattr(mf.mo_coeff, "orbsym", None)
     return None if orbsym is None else np.asarray(orbsym, dtype=np.int64) % 10
+
+
+def largest_forbidden(labels: np.ndarray, h1: np.ndarray, eri: np.ndarray) -> float:
+    """The largest integral that symmetry forbids, hartree: what joins determinants of different irreps.
+
+    Args:
+        labels: irrep of each orbital, combined by XOR, shape: (norb,).
+        h1: hartree, shape: (norb, norb).
+        eri: (pq|rs), hartree, shape: (norb, norb, norb, norb).
+    """
+    pairs = labels[:, None] ^ labels[None, :]
+    largest = np.abs(h1[pairs != 0]).max(initial=0.0)
+    return float(max(largest, np.abs(eri[pairs[:, :, None, None] != pairs[None, None, :, :]]).max(initial=0.0)))
 
 
 def canonical_within(

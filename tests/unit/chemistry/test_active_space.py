@@ -7,9 +7,9 @@ import pytest
 from pyscf import ao2mo
 from typer.testing import CliRunner
 
-from simulator.chemistry.fci import largest_forbidden
 from simulator.chemistry.integrals import build_problem, solve_orbitals
 from simulator.chemistry.molecules import Molecule, load_molecule
+from simulator.chemistry.orbitals import largest_forbidden
 from simulator.chemistry.references import compute_references, reference_energy
 from simulator.chemistry.scf import without_checkpoint
 from simulator.cli.main import app

@@ -21,16 +21,15 @@ from simulator.events.records import (
     MAX_RECORD_BYTES,
     Job,
     Run,
-    molecule_record,
     new_id,
     now_micros,
-    spec_record,
     to_record,
 )
 from simulator.operators.hamiltonian import qubit_hamiltonian
 from simulator.operators.hamiltonian_files import fcidump_lines, molpro_irreps
 from simulator.stages import Stages
 from simulator.vqe.loop import minimize
+from simulator.vqe.records import molecule_record, spec_record
 from simulator.vqe.spec import make_spec
 
 NAMES = ("h2", "lih", "h2o", "ch2")
