@@ -150,19 +150,36 @@ _RUN_IDS = (Column("spec_id", "string"), Column("molecule_id", "string"), Column
 
 MOLECULES = Table(
     name="molecules",
-    doc="A molecule that a run began with: elements, geometry, charge and multiplicity.",
+    doc="A molecule that a run began with: elements, geometry, charge and multiplicity; or, of an FCIDUMP, its integrals alone.",
     key=("molecule_id",),
     columns=(
         _key("molecule_id"),
         RECORDED_AT,
         Column("name", "string", Path("molecule_name"), doc="What the user called it when it was first seen."),
-        Column("formula", "string", Path("molecule.formula")),
-        Column("elements", "list<string>", Path("molecule.elements")),
+        Column(
+            "formula",
+            "string",
+            Path("molecule.formula"),
+            doc="Hill formula with charge, e.g. H2O; of integrals (FCIDUMP) their electrons and orbitals, e.g. 10e7o.",
+        ),
+        Column(
+            "elements",
+            "list<string>",
+            Path("molecule.elements"),
+            doc="Element symbols, one an atom; empty of integrals (FCIDUMP), of which no atoms are known.",
+        ),
         Column("geometry", "list<list<double>>", Path("molecule.geometry")),
-        Column("charge", "int", Path("molecule.charge")),
+        Column(
+            "charge", "int", Path("molecule.charge"), doc="Total charge; 0 where elements is empty: it is not known."
+        ),
         Column("multiplicity", "int", Path("molecule.multiplicity")),
         Column("n_electrons", "int", Path("molecule.n_electrons")),
-        Column("nuclear_repulsion", "double", Path("molecule.nuclear_repulsion")),
+        Column(
+            "nuclear_repulsion",
+            "double",
+            Path("molecule.nuclear_repulsion"),
+            doc="Coulomb energy of the nuclei in hartree; 0 where elements is empty: an unknown part of the integrals' core energy.",
+        ),
     ),
     sources=(Source("vqe_run"),),
     partition=None,
@@ -223,7 +240,9 @@ VQE_RESULTS = Table(
         Column("spec_version", "int", Path("spec.spec_version")),
         Column("charge", "int", Path("spec.charge")),
         Column("multiplicity", "int", Path("spec.multiplicity")),
-        Column("basis", "string", Path("spec.basis")),
+        Column(
+            "basis", "string", Path("spec.basis"), doc="Basis set, by PySCF's name; fcidump where integrals were given."
+        ),
         Column("active_electrons", "int", Path("spec.active_electrons")),
         Column("active_orbitals", "int", Path("spec.active_orbitals")),
         Column("freeze_core", "boolean", Path("spec.freeze_core")),
