@@ -1,11 +1,13 @@
 """A broker and a registry in this process: librdkafka's mock cluster, and what of Confluent's interface is asked for."""
 
+import contextlib
 import ctypes
 import http.server
 import json
 import re
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,13 @@ def _library() -> Any:
         function = getattr(found, f"rd_kafka_{name}")
         function.restype, function.argtypes = result, arguments
     return found
+
+
+def gathered(step: Callable[[], object], enough: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Takes steps, each of which waits for a moment itself, until there is enough or the time is over."""
+    end = time.monotonic() + seconds
+    while not enough() and time.monotonic() < end:
+        step()
 
 
 class Broker:
@@ -68,15 +77,20 @@ class Broker:
         self._lib.rd_kafka_mock_cluster_destroy(self._cluster)
         self._lib.rd_kafka_destroy(self._client)
 
-    def values(self, topic: str, at_least: int, seconds: float = 10.0) -> list[bytes]:
+    def values(self, topic: str, at_least: int, seconds: float = 60.0) -> list[bytes]:
         """What a topic of one partition holds, in order; waits for so many records."""
-        consumer = confluent_kafka.Consumer({"bootstrap.servers": self.address, "group.id": "test", "log_level": 0})
+        consumer = confluent_kafka.Consumer(
+            {"bootstrap.servers": self.address, "group.id": "test", "log_level": 0, "fetch.wait.max.ms": 50}
+        )
         consumer.assign([confluent_kafka.TopicPartition(topic, 0, confluent_kafka.OFFSET_BEGINNING)])
-        found, end = [], time.monotonic() + seconds
-        while len(found) < at_least and time.monotonic() < end:
-            found += [message.value() for message in consumer.consume(1000, 0.1) if message.error() is None]
-        found += [message.value() for message in consumer.consume(1000, 0.2) if message.error() is None]
-        consumer.close()
+        found: list[bytes] = []
+
+        def consume(wait: float) -> None:
+            found.extend(m.value() for m in consumer.consume(1000, wait) if m.error() is None)
+
+        with contextlib.closing(consumer):
+            gathered(lambda: consume(0.05), lambda: len(found) >= at_least, seconds)
+            consume(0.2)  # more than were asked for would be a record that came twice
         return found
 
 

@@ -1,10 +1,13 @@
 """No secret passes into a log line, an error, an event or a metric: every one is a canary here."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from simulator import log
+from simulator.cli.main import _run
+from simulator.kafka import follower
+from simulator.observability.exporter import groups
 
 CANARIES = {
     "VQE_KAFKA_USERNAME": "someone",
@@ -26,23 +29,29 @@ AWAY = {
 
 
 @pytest.fixture
-def vqe(monkeypatch, tmp_path):
-    """Run a command in which every service is away and every secret a canary; what it said and wrote."""
+def vqe(monkeypatch, tmp_path, capfd):
+    """Run a command in which every service is away and every secret a canary; what it, its libraries and its threads said and wrote."""
+    for module in (follower, groups):
+        monkeypatch.setattr(module, "ADMIN_SECONDS", 0.5)
     for name, value in {**CANARIES, **AWAY, "VQE_DATA_DIR": str(tmp_path / "data")}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str, log_format: str) -> str:
         monkeypatch.setenv("VQE_LOG_FORMAT", log_format)
-        done = subprocess.run(
-            [sys.executable, "-m", "simulator.cli.main", *arguments], capture_output=True, text=True, timeout=120
-        )
+        capfd.readouterr()
+        try:
+            _run(arguments)
+        finally:
+            log.configure()
+        said = capfd.readouterr()
         files = [p.read_bytes().decode("latin-1") for p in Path(tmp_path).rglob("*") if p.is_file()]
-        return done.stdout + done.stderr + "".join(files)
+        return said.out + said.err + "".join(files)
 
     return run
 
 
+@pytest.mark.filterwarnings("default")  # shown as the command shows them when it debugs
 @pytest.mark.parametrize(
     ("arguments", "log_format"),
     [(("run", "h2", "--sink", "kafka"), "json"), (("exporter", "--once"), "text"), (("sql", "select 1"), "json"),

@@ -207,7 +207,7 @@ def airflow(tmp_path):
         def log_message(self, *_: object) -> None: ...
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     (tmp_path / "passwords.json").write_text(json.dumps({"admin": SECRET}))
     environment = {

@@ -10,7 +10,7 @@ import confluent_kafka
 import fastavro
 import pytest
 from exposition import samples
-from kafka_mock import Broker, Registry
+from kafka_mock import Broker, Registry, gathered
 from samples import a_result, an_iteration
 
 from simulator.chemistry.molecules import load_molecule
@@ -116,32 +116,33 @@ def test_a_registry_that_is_away_for_one_look_costs_the_exporter_no_record(topic
 def test_a_registry_that_is_away_meanwhile_costs_a_watcher_no_record_and_does_not_end_it(topics, settings, capsys):
     source = watch.TopicSource(settings, 0)
     topics.put(a_run("r0"))
-    assert [r["run_id"] for _, r in eventually(source, 1)] == ["r0"]
+    assert [r["run_id"] for _, r in events_of(source, 1)] == ["r0"]
     all_begun(source)
     topics.registry.status = 503
+    taken: list = []
     topics.put(a_result(run_id="r0"), a_result(run_id="r1"))
-    for _ in range(3):
-        assert list(source.read()) == []
+    asked = topics.registry.asked
+    gathered(lambda: taken.extend(source.read()), lambda: topics.registry.asked > asked)
+    assert taken == []
     topics.registry.status = 200
-    assert [r["run_id"] for _, r in eventually(source, 2)] == ["r0", "r1"]
+    assert [r["run_id"] for _, r in events_of(source, 2)] == ["r0", "r1"]
     assert capsys.readouterr().err.count("waiting") == 1
     source.close()
 
 
 def all_begun(source: watch.TopicSource) -> None:
     """Wait until every stream is followed. (The mock broker finds no record by its time: it begins where a topic ends.)"""
-    deadline = time.monotonic() + 20
-    while source._begun < len(watch.STREAMS) and time.monotonic() < deadline:
-        list(source.read())
+    gathered(lambda: list(source.read()), lambda: source._begun == len(watch.STREAMS))
     assert source._begun == len(watch.STREAMS)
 
 
-def eventually(source: watch.TopicSource, count: int, stream: str = "") -> list:
+def events_of(source: watch.TopicSource, count: int, stream: str = "") -> list:
     """Events of a source, as soon as there are so many of the stream."""
     found: list = []
-    end = time.monotonic() + 15
-    while len(found) < count and time.monotonic() < end:
-        found += [record for record in source.read() if not stream or record[0] == stream]
+    gathered(
+        lambda: found.extend(record for record in source.read() if not stream or record[0] == stream),
+        lambda: len(found) >= count,
+    )
     return found
 
 
@@ -158,7 +159,7 @@ def test_a_watcher_of_a_busy_platform_comes_to_the_iterations(topics, settings):
     try:
         all_begun(source)
         topics.put(an_iteration(7))
-        assert [r["iteration"] for _, r in eventually(source, 1, "vqe_iteration")] == [7]
+        assert [r["iteration"] for _, r in events_of(source, 1, "vqe_iteration")] == [7]
     finally:
         stop.set()
         busy.join()
@@ -170,9 +171,7 @@ def test_a_watcher_finds_a_topic_that_is_made_later(topics, settings, monkeypatc
     source = watch.TopicSource(settings, 3600)
     all_begun(source)
     topics.broker.topic("vqe_run_v2")
-    deadline = time.monotonic() + 8
-    while ("vqe_run_v2", 0) not in source._follower.positions and time.monotonic() < deadline:
-        list(source.read())
+    gathered(lambda: list(source.read()), lambda: ("vqe_run_v2", 0) in source._follower.positions)
     assert ("vqe_run_v2", 0) in source._follower.positions
     source.close()
 
@@ -234,9 +233,11 @@ def test_a_broker_that_is_away_is_told_and_the_next_look_goes_on(topics, setting
     topics.broker.up()
     topics.put(a_result(run_id="r1"))
     monkeypatch.undo()
-    deadline = time.monotonic() + 60
-    while reader.outcomes.ended_runs.keys() != {"r0", "r1"} and time.monotonic() < deadline:
+
+    def look() -> None:
         with contextlib.suppress(ServiceError):
             reader.catch_up()
+
+    gathered(look, lambda: reader.outcomes.ended_runs.keys() == {"r0", "r1"})
     assert reader.outcomes.ended_runs.keys() == {"r0", "r1"}
     reader.close()

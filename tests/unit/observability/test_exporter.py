@@ -1,5 +1,6 @@
 """The exporter: what the topics, Connect, the PushGateway, Airflow and the tables say, each source by itself."""
 
+import contextlib
 import json
 import shutil
 import signal
@@ -15,6 +16,7 @@ import pytest
 import study
 from exposition import samples
 from samples import a_result, a_run
+from waiting import eventually
 
 from simulator.events.records import new_id, to_record
 from simulator.kafka.lag import progress
@@ -230,9 +232,7 @@ def test_a_source_that_is_away_is_one_line_and_leaves_the_others_alone(capsys):
     failing = Failing()
     exporter = Exporter([failing, Hanging()])
     exporter.start()
-    deadline = time.monotonic() + 10
-    while failing.calls < 6 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    eventually(lambda: failing.calls >= 6)
     assert samples(exporter.collect())["vqe_exporter_source_up", "failing"] == 1
     assert samples(exporter.collect())["vqe_exporter_source_up", "hanging"] == 0
     began = time.monotonic()
@@ -264,7 +264,7 @@ def serve(answers: dict[str, object]):
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     return server, f"http://127.0.0.1:{server.server_port}", got
 
 
@@ -359,9 +359,7 @@ def test_airflows_packets_become_metrics_in_seconds_by_dag(statsd):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for line in lines:
             sender.sendto(line, ("127.0.0.1", statsd.port))
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and ("airflow_ti_failures_total", "q") not in samples(statsd.families(True)):
-        time.sleep(0.02)
+    eventually(lambda: ("airflow_ti_failures_total", "q") in samples(statsd.families(True)))
     found = samples(statsd.families(True))
     assert found["airflow_dagrun_duration_failed_seconds_sum", "q"] == 2.0
     assert found["airflow_dagrun_duration_failed_seconds_count", "q"] == 2
@@ -495,15 +493,14 @@ def test_the_command_serves_without_kafka_and_ends_at_sigterm(tmp_path, monkeypa
 
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        deadline = time.monotonic() + 30
-        text = ""
-        while "vqe_connector_running" not in text and time.monotonic() < deadline:
-            time.sleep(0.2)
-            try:
-                with opener.open(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-                    text = answer.read().decode()
-            except OSError:
-                continue
+
+        def asked() -> str:
+            with contextlib.suppress(OSError), opener.open(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+                text: str = answer.read().decode()
+                return text if "vqe_connector_running" in text else ""
+            return ""
+
+        text = eventually(asked, pause=0.1)
         assert 'vqe_exporter_source_up{source="topics"} 0.0' in text
         assert 'vqe_connector_running{connector="vqe-s3-sink"} 0.0' in text
         process.send_signal(signal.SIGTERM)
