@@ -5,9 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
+from waiting import signalled
 
 from simulator.cli.main import _run
 
@@ -176,46 +176,31 @@ def test_record_parameters_keeps_what_was_asked_and_nothing_else(capsys):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_keeps_what_ran_and_exits_130(tmp_path, number):
-    arguments = ["run", "h2", "n2", "--optimizer", "cobyla", "--max-iterations", "100000", "--tolerance", "1e-9", "--data-dir", str(tmp_path / "data"), "--json"]  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, "-m", "simulator.cli.main", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    parts = tmp_path / "data" / "raw" / "vqe_iteration_v1" / "partition=local"
-    end = time.monotonic() + 200
-    while (
-        process.poll() is None
-        and time.monotonic() < end
-        and not any(p.stat().st_size > 9_000 for p in parts.glob(".*.part"))
-    ):
-        time.sleep(0.2)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=200)
-    assert process.returncode == 130, err
+def test_ctrl_c_keeps_what_ran_and_exits_130(capsys, tmp_path, number):
+    def iterating() -> bool:
+        parts = tmp_path.glob("vqe-data/raw/vqe_iteration_v1/partition=local/.*.part")
+        return any(p.stat().st_size > 9_000 for p in parts)
+
+    endless = ["--optimizer", "cobyla", "--max-iterations", "100000", "--tolerance", "1e-9"]
+    with signalled(number, when=iterating):
+        code, out, err = call(capsys, "run", "h2", "n2", *endless, "--json")
+    assert code == 130, err
     assert "Traceback" not in err
     runs = [json.loads(line) for line in out.splitlines()]
     assert [r["status"] for r in runs] == ["completed", "interrupted"]
     assert runs[1]["energy"] is not None
-    done = subprocess.run(
-        [sys.executable, "-m", "simulator.cli.main", "sql", "select status, count(i.iteration) as n from vqe_results r join vqe_iterations i on i.run_id = r.run_id group by r.run_id, status order by n", "--format", "json", "--data-dir", str(tmp_path / "data")],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert {row["status"] for row in json.loads(done.stdout)} == {"completed", "interrupted"}
+    query = "select status, count(i.iteration) as n from vqe_results r join vqe_iterations i on i.run_id = r.run_id group by r.run_id, status order by n"
+    _, out, _ = call(capsys, "sql", query, "--format", "json")
+    assert {row["status"] for row in json.loads(out)} == {"completed", "interrupted"}
 
 
-def test_two_processes_in_one_data_dir_lose_and_double_nothing(tmp_path):
-    command = [sys.executable, "-m", "simulator.cli.main", "run", "h2", "heh+", "--data-dir", str(tmp_path), "--json"]
+def test_two_processes_in_one_data_dir_lose_and_double_nothing(capsys, tmp_path):
+    command = [sys.executable, "-m", "simulator.cli.main", "run", "h2", "--repeat", "2", "--json"]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     outs = [process.communicate(timeout=200) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outs
     ids = {json.loads(line)["run_id"] for out, _ in outs for line in out.splitlines()}
-    done = subprocess.run(
-        [sys.executable, "-m", "simulator.cli.main", "sql", "select run_id from vqe_results", "--format", "json", "--data-dir", str(tmp_path)],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    found = [row["run_id"] for row in json.loads(done.stdout)]
+    _, out, _ = call(capsys, "sql", "select run_id from vqe_results", "--format", "json")
+    found = [row["run_id"] for row in json.loads(out)]
     assert sorted(found) == sorted(ids)
     assert len(found) == 4

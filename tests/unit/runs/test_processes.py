@@ -1,17 +1,20 @@
 """Child processes: one that dies is replaced, none outlives its parent, and a stop reaches them all."""
 
+import contextlib
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 
 import psutil
 import pytest
+from waiting import eventually, signalled
 
 from simulator.chemistry.molecules import load_molecule
+from simulator.cli.main import _run
 from simulator.errors import VqeError
 from simulator.runs.child import Child, ChildJob
 from simulator.settings import Settings
@@ -20,18 +23,10 @@ from simulator.vqe.spec import make_spec
 VQE = [sys.executable, "-m", "simulator.cli.main"]
 LONG = """
 name: long
-molecules: [h2o, n2]
-settings: {optimizer: cobyla, max_iterations: 1000000, tolerance: 1e-9}
+molecules: [h2, heh+]
+settings: {optimizer: spsa, max_iterations: 1000000, optimizer_options: {window: 100000}}
 """
 H2 = ChildJob(make_spec(load_molecule("h2")).canonical_json(), "h2", None)
-
-
-def eventually(done, seconds=120.0):
-    end = time.monotonic() + seconds
-    while not (found := done()):
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.05)
-    return found
 
 
 @pytest.fixture
@@ -121,82 +116,86 @@ def test_a_child_started_by_a_thread_outlives_that_thread(tmp_path):
 
 
 @pytest.fixture
-def sweep(tmp_path):
-    """Starts `vqe sweep` of two long runs in two children, and gives it and them once both iterate."""
+def iterating(tmp_path, monkeypatch):
+    """Whether so many runs of the sweep in `long.yaml` iterate."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "long.yaml").write_text(LONG)
-    started: list[subprocess.Popen] = []
-    known: list[psutil.Process] = []
 
-    def iterating(data: str) -> bool:
-        parts = tmp_path.glob(f"{data}/raw/vqe_iteration_v1/partition=local/.*.part")
-        return sum(p.stat().st_size > 9_000 for p in parts) == 2
+    def found(runs: int) -> bool:
+        parts = tmp_path.glob("vqe-data/raw/vqe_iteration_v1/partition=local/.*.part")
+        return sum(p.stat().st_size > 9_000 for p in parts) == runs
 
-    def start(data: str) -> tuple[subprocess.Popen, list[psutil.Process]]:
-        parent = subprocess.Popen(
-            [*VQE, "sweep", "long.yaml", "--workers", "2", "--data-dir", data, "--json"],
-            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        started.append(parent)
-        eventually(lambda: parent.poll() is not None or iterating(data))
-        children = psutil.Process(parent.pid).children(recursive=True)
-        known.extend(children)
-        return parent, children
+    return found
 
-    yield start
-    for process in [*started, *known]:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
-    for process in started:
-        process.communicate()
+
+def sweep(capsys) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of the sweep in `long.yaml`, two runs at a time."""
+    capsys.readouterr()
+    code = _run(["sweep", "long.yaml", "--workers", "2", "--json"])
+    return code, *capsys.readouterr()
 
 
 def gone(processes) -> bool:
     return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
 
 
-def test_no_child_outlives_a_parent_that_was_killed_and_a_stop_reaches_every_child(sweep, tmp_path):
-    parent, children = sweep("killed")
-    assert len(children) >= 2
-    parent.kill()
-    parent.wait()
-    eventually(lambda: gone(children), 10)
-    assert not list(tmp_path.glob("killed/raw/vqe_result_v1/*/*"))
+def test_no_child_outlives_a_parent_that_was_killed(iterating, tmp_path):
+    parent = subprocess.Popen(
+        [*VQE, "sweep", "long.yaml", "--workers", "1", "--json"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    children = []
+    try:
+        eventually(lambda: parent.poll() is not None or iterating(1))
+        children = psutil.Process(parent.pid).children(recursive=True)
+        assert children
+        parent.kill()
+        parent.wait()
+        eventually(lambda: gone(children), 30)
+    finally:
+        for process in [parent, *children]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        parent.wait()
+    assert not list(tmp_path.glob("vqe-data/raw/vqe_result_v1/*/*"))
 
-    parent, children = sweep("stopped")
-    parent.send_signal(signal.SIGTERM)
-    out, err = parent.communicate(timeout=120)
-    assert parent.returncode == 130, err
-    eventually(lambda: gone(children), 10)  # multiprocessing's resource tracker ends a moment after its parent
+
+def test_a_stop_reaches_every_child_of_a_sweep_and_what_ran_is_in_the_tables(iterating, capsys):
+    children = []
+
+    def both_iterate() -> bool:
+        if iterating(2):
+            children[:] = started()
+        return bool(children)
+
+    with signalled(signal.SIGTERM, when=both_iterate):
+        code, out, err = sweep(capsys)
+    assert code == 130, err
+    assert len(children) == 2
+    eventually(lambda: gone(children), 30)
     runs = [json.loads(line) for line in out.splitlines()]
     assert [r["status"] for r in runs] == ["interrupted", "interrupted"]
     assert "Traceback" not in err
-    asked = [
-        *VQE,
-        "sql",
-        "select count(*) n, min(status) s from vqe_results",
-        "--format",
-        "json",
-        "--data-dir",
-        "stopped",
-    ]
-    told = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert json.loads(told.stdout) == [{"n": 2, "s": "interrupted"}]
+    assert _run(["sql", "select count(*) n, min(status) s from vqe_results", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"n": 2, "s": "interrupted"}]
+
+
+def started() -> list[psutil.Process]:
+    """This process's children that run specifications."""
+    return [psutil.Process(child.pid) for child in multiprocessing.active_children()]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.broad)])
-def test_a_stop_before_the_first_run_of_a_sweep_leaves_no_child(tmp_path, number):
-    (tmp_path / "long.yaml").write_text(LONG)
-    parent = subprocess.Popen(
-        [*VQE, "sweep", "long.yaml", "--workers", "2", "--data-dir", "data"],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    me = psutil.Process(parent.pid)
-    eventually(lambda: parent.poll() is not None or me.children())
-    children = me.children(recursive=True)
-    parent.send_signal(number)
-    _, err = parent.communicate(timeout=120)
-    assert parent.returncode == 130, err
-    eventually(lambda: gone(children), 10)  # multiprocessing's resource tracker ends a moment after its parent
+def test_a_stop_before_the_first_run_of_a_sweep_leaves_no_child(iterating, capsys, number):
+    children = []
+
+    def begun() -> bool:
+        children[:] = started()
+        return bool(children)
+
+    with signalled(number, when=begun):
+        code, _, err = sweep(capsys)
+    assert code == 130, err
+    eventually(lambda: gone(children), 30)
     assert "Traceback" not in err
