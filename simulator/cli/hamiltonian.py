@@ -126,6 +126,6 @@ def _show(told: dict[str, Any]) -> None:
     console = _stdout()
     for name, value in rows:
         if value:
-            console.print(f"{name:<15}{value}", highlight=False, soft_wrap=True, markup=False)
+            console.print(f"{name:<15}{value}", highlight=False, soft_wrap=True)
     for note in told["notes"]:
-        console.print(note, highlight=False, soft_wrap=True, markup=False)
+        console.print(note, highlight=False, soft_wrap=True)

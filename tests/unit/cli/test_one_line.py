@@ -1,5 +1,6 @@
 """Whatever is broken, each command says so in one line, ends with the code that says whose fault it is, and shows no secret."""
 
+import io
 import json
 import os
 import re
@@ -63,8 +64,7 @@ def _elsewhere(tmp_path, monkeypatch):
 def ran(tmp_path_factory):
     """Raw files of a run."""
     data = tmp_path_factory.mktemp("ran")
-    done = subprocess.run([*VQE, "run", "h2", "--no-tables", "--data-dir", str(data)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert _run(["run", "h2", "--no-tables", "--data-dir", str(data)]) == 0
     return data
 
 
@@ -446,8 +446,8 @@ def vqe(*arguments, **given):
     return subprocess.run([*VQE, *arguments], stderr=subprocess.PIPE, text=True, env=env, **given)
 
 
-@pytest.mark.parametrize("arguments", [["molecules"], ["sql", "select '⟨S²⟩'"], ["--help"]])
-def test_a_stdout_of_any_kind(data, arguments):
+@pytest.mark.parametrize("arguments", [["molecules"], ["--help"]])
+def test_a_stdout_of_any_kind(arguments):
     ascii_only = vqe(*arguments, stdout=subprocess.PIPE, env={"PYTHONIOENCODING": "ascii"})
     assert (ascii_only.returncode, ascii_only.stderr) == (0, "")
     with open("/dev/full", "w") as full:
@@ -458,6 +458,24 @@ def test_a_stdout_of_any_kind(data, arguments):
     done = vqe(*arguments, stdout=write)
     os.close(write)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_an_answer_goes_to_a_stdout_of_any_kind(capsys, data, monkeypatch):
+    def answer_to(stdout) -> tuple[int, str]:
+        capsys.readouterr()
+        with monkeypatch.context() as patch, stdout:
+            patch.setattr(sys, "stdout", stdout)
+            code = _run(["sql", "select '⟨S²⟩' as spin"])
+            if isinstance(stdout.buffer, io.BytesIO):
+                stdout.flush()
+                assert rb"\u27e8S\xb2\u27e9" in stdout.buffer.getvalue()
+        return code, capsys.readouterr().err
+
+    assert answer_to(io.TextIOWrapper(io.BytesIO(), encoding="ascii")) == (0, "")
+    assert answer_to(open("/dev/full", "w")) == (1, "vqe: standard output: No space left on device\n")  # noqa: SIM115
+    read, write = os.pipe()
+    os.close(read)
+    assert answer_to(open(write, "w")) == (128 + signal.SIGPIPE, "")  # noqa: SIM115
 
 
 def test_a_broken_pipe_that_is_not_stdouts_is_told(capsys, monkeypatch):
