@@ -57,6 +57,8 @@ class Molecule:
         if not self.name.isprintable() or len(self.name) > MAX_NAME:
             raise InputError(f"molecule {shown(self.name)}: a name is up to {MAX_NAME} printable characters")
         if self.integrals is not None:
+            if not isinstance(self.integrals, GivenIntegrals):
+                raise InputError(f"{where}: integrals must be given ones, not {shown(self.integrals)}")
             if self.elements or self.geometry or self.charge:
                 raise InputError(f"{where}: integrals stand in the place of atoms and charge, both were given")
             check_multiplicity(self.integrals, self.multiplicity, where)

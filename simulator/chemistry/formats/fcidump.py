@@ -110,7 +110,8 @@ class _Namelist:
         before = body[: keys[0].start()] if keys else body
         if before.strip(" ,\t\n"):
             raise InputError(f"{what}: line {line_of(0)}: {shown(before.strip())} is no KEY=VALUE of the &FCI namelist")
-        for match, following in zip(keys, [*(m.start() for m in keys[1:]), len(body)], strict=True):
+        ends = [*(m.start() for m in keys), len(body)][1:]
+        for match, following in zip(keys, ends, strict=True):
             key, where = match[1].upper(), f"{what}: line {line_of(match.start())}"
             if match[2]:
                 raise InputError(f"{where}: {match[0]} gives a single element (give {key} as a whole list)")

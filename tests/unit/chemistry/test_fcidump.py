@@ -18,7 +18,7 @@ from simulator.chemistry.given_integrals import (
     packed,
     pair_index,
 )
-from simulator.chemistry.molecules import load_molecule
+from simulator.chemistry.molecules import Molecule, load_molecule
 from simulator.chemistry.symmetrize import symmetrized
 from simulator.errors import InputError
 from simulator.runs.sweep import load_sweep
@@ -133,6 +133,7 @@ def test_every_dialect_of_the_namelist_means_the_same(tmp_path, head):
     ("before", "after", "says"),
     [
         (H2, "", "empty: an FCIDUMP begins with &FCI"),
+        (HEAD, "&FCI &END\n", "the &FCI namelist lacks NORB"),
         (HEAD, "2\n", "line 1: an FCIDUMP begins with &FCI, not with '2'"),
         (" &END\n", "", "line 1: the &FCI namelist has no end (&END or /)"),
         (" &END\n", " &END 0.5 1 1 1 1\n", "line 4: '0.5 1 1 1 1' stands behind the namelist's end"),
@@ -188,6 +189,26 @@ def test_a_file_larger_than_is_read_is_refused_for_its_orbitals(tmp_path):
     path.write_text(HEAD.replace("NORB=2", "NORB=60").replace("1,5", "60*1") + " 0.1 60 1 1 1\n" * 1_200_000)
     with pytest.raises(InputError, match="line 1: 60 orbitals are more than the 22"):
         load_molecule(str(path))
+
+
+def test_whatever_is_damaged_in_a_file_is_one_line_or_a_hamiltonian():
+    chance = random.Random(1)
+    alphabet = "0123456789 .-+eEdD*,=&$/!()\n\tABNORSYM\u2212\u0663\x0c\x85'"
+    refusals = []
+    for _ in range(3_000):
+        text = H2
+        for _ in range(chance.randint(1, 3)):
+            first, second = sorted(chance.randrange(len(text)) for _ in range(2))
+            put = chance.choice((chance.choice(alphabet), text[first:second]))
+            text = text[:first] + put + text[chance.choice((first, first + 1, second)) :]
+        try:
+            found = parsed(text)
+        except InputError as error:
+            refusals.append(str(error))
+        else:
+            Molecule("", (), (), 0, found.multiplicity, integrals=found.integrals)
+    assert 1_000 < len(refusals) < 3_000
+    assert all(line.startswith("molecule h2.fcidump: ") and "\n" not in line for line in refusals)
 
 
 def test_numbers_may_be_fortrans(tmp_path):
@@ -271,6 +292,7 @@ def test_a_zero_has_no_sign_in_the_id():
         ({"multiplicity": 2}, "multiplicity 2 is impossible with 2 electrons in 2 orbitals (use 1, 3)"),
         ({"multiplicity": 5}, "multiplicity 5 is impossible"),
         ({"active_electrons": 4, "active_orbitals": 2}, "active space 4e,2o is larger than the molecule: 2e2o has 2"),
+        ({"integrals": 5}, "integrals must be given ones, not 5"),
         ({"elements": ("H",), "geometry": ((0, 0, 0),)}, "integrals stand in the place of atoms and charge, both were given"),
     ],
 )  # fmt: skip
