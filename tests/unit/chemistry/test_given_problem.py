@@ -1,6 +1,8 @@
 """Integrals in place of atoms: the same energies as the molecule that they were made from, whatever the orbitals' order."""
 
+import io
 from dataclasses import replace
+from itertools import combinations
 
 import fastavro
 import numpy as np
@@ -195,21 +197,33 @@ def test_ccsd_over_any_orbitals_is_exact_for_two_electrons(dumped):
     assert found["CCSD"].energy == pytest.approx(found["FCI"].energy, abs=1e-8)
 
 
-def test_the_reference_determinant_is_the_lowest_of_all_where_orbitals_are_any(dumped):
-    """Counted out: no determinant of closed shells in random orbitals lies lower."""
-    from itertools import combinations
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("name", ["lih", "ch2"])
+def test_the_reference_determinant_is_the_lowest_of_all_where_orbitals_are_any(dumped, name, seed):
+    """Counted out over every choice of doubly and singly occupied orbitals."""
+    whole = given(dumped, name)
+    norb = whole.integrals.norb
+    turned = rotation(norb, list(combinations(range(norb), 2)), 0.15)
+    order = np.random.default_rng(seed).permutation(norb)
+    molecule = in_other_orbitals(whole, turned[:, order])
+    spec = make_spec(molecule)
+    h1, eri = molecule.integrals.one_body_matrix(), ao2mo.restore(1, molecule.integrals.two_body_packed(), norb)
+    coulomb, exchange = np.einsum("ppqq->pq", eri), np.einsum("pqqp->pq", eri)
 
-    molecule = in_other_orbitals(given(dumped, "lih"), np.linalg.qr(np.random.default_rng(3).normal(size=(6, 6)))[0])
-    problem = build_problem(make_spec(molecule), Stages())
-    h1 = molecule.integrals.one_body_matrix()
-    eri = ao2mo.restore(1, molecule.integrals.two_body_packed(), 6)
+    def energy(doubly, singly):
+        alpha, beta = [*doubly, *singly], list(doubly)
+        total = alpha + beta
+        two = coulomb[np.ix_(total, total)].sum()
+        two -= exchange[np.ix_(alpha, alpha)].sum() + exchange[np.ix_(beta, beta)].sum()
+        return h1.diagonal()[total].sum() + 0.5 * two + molecule.integrals.core_energy
 
-    def energy(occupied):
-        o = list(occupied)
-        two = 2 * np.einsum("ppqq->pq", eri)[np.ix_(o, o)].sum() - np.einsum("pqqp->pq", eri)[np.ix_(o, o)].sum()
-        return 2 * h1.diagonal()[o].sum() + two + molecule.integrals.core_energy
-
-    assert problem.hf_energy == pytest.approx(min(energy(o) for o in combinations(range(6), 2)), abs=1e-9)
+    n_alpha, n_beta = spec.nelec
+    lowest = min(
+        energy(doubly, singly)
+        for doubly in combinations(range(norb), n_beta)
+        for singly in combinations([i for i in range(norb) if i not in doubly], n_alpha - n_beta)
+    )
+    assert build_problem(spec, Stages()).hf_energy == pytest.approx(lowest, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -298,6 +312,11 @@ def test_another_multiplicity_is_that_state_of_the_same_electrons(dumped):
     assert found["FCI"].s_squared == pytest.approx(2)
 
 
+def test_no_other_scf_solution_is_looked_for_where_the_orbitals_are_given(dumped):
+    assert make_spec(given(dumped, "ch2")).spec_version == 1
+    assert make_spec(given(dumped, "h2o", multiplicity=5)).spec_version == 1
+
+
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 WATER = Molecule("", ("O", "H", "H"), ((0, 0, 0), (0, 0, 0.96), (0.93, 0, -0.24)))
@@ -320,6 +339,7 @@ def test_what_is_written_reads_back_to_the_same_problem_and_energy(tmp_path, nam
     read = build_problem(again, Stages())
     assert (read.norb, read.nelec) == (problem.norb, problem.nelec)
     assert read.hf_energy == pytest.approx(problem.hf_energy, abs=1e-10)
+    assert len(read.notes) == 1  # the file's first orbitals are the reference, canonical, of irrep ISYM
     for part in ("h1", "eri", "energy_offset", "mo_ea", "mo_eb"):
         assert getattr(read, part) == pytest.approx(getattr(problem, part), abs=1e-13), part
     assert solved(again).energy == pytest.approx(solved(spec).energy, abs=1e-10)
@@ -355,8 +375,6 @@ def test_irreps_are_written_as_pyscf_converts_them_to_molpros(molecule, group):
 
 
 def encoded_bytes(event):
-    import io
-
     buffer = io.BytesIO()
     fastavro.schemaless_writer(buffer, schemas.current(event.stream), to_record(event), strict=True)
     return len(buffer.getvalue())

@@ -12,6 +12,7 @@ from qiskit.quantum_info import SparsePauliOp
 
 from simulator import load_molecule, make_spec, run_vqe
 from simulator.cli.main import _run
+from simulator.operators.hamiltonian_files import write_lines
 
 PAULIS = {"I": np.eye(2), "X": np.array([[0, 1], [1, 0]]), "Y": np.array([[0, -1j], [1j, 0]]), "Z": np.diag([1, -1])}
 
@@ -103,6 +104,18 @@ def test_what_cannot_be_written_is_refused_in_one_line(capsys, out, says):
     assert err.startswith(f"vqe: out {out}: ")
     assert says in err
     assert err.count("\n") == 1
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    def lines():
+        yield "begun"
+        raise MemoryError
+
+    Path("h2.txt").write_text("precious")
+    with pytest.raises(MemoryError):
+        write_lines(tmp_path / "h2.txt", lines())
+    assert os.listdir() == ["h2.txt"]
+    assert Path("h2.txt").read_text() == "precious"
 
 
 def matrix(terms, n_qubits):
