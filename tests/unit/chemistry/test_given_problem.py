@@ -12,6 +12,7 @@ from pyscf import ao2mo, fci, gto, scf
 from pyscf.tools import fcidump
 from samples import a_result
 
+from simulator.chemistry import references
 from simulator.chemistry.formats.fcidump import parse_fcidump
 from simulator.chemistry.given_integrals import MAX_ORBITALS, GivenIntegrals, n_packed, n_pairs, packed
 from simulator.chemistry.integrals import build_problem
@@ -190,6 +191,25 @@ def test_orbitals_that_are_not_hartree_focks_have_no_mp2_and_the_same_fci(dumped
     assert found["FCI"].energy == pytest.approx(expected["FCI"].energy, abs=1e-8)
     assert any(note.startswith("orbitals are not Hartree-Fock orbitals") for note in problem.notes)
     assert -1e-8 < solved(make_spec(mixed)).energy - expected["FCI"].energy < 1.6e-3
+
+
+def test_orbitals_that_are_not_hartree_focks_have_no_triples_either(dumped, monkeypatch):
+    monkeypatch.setattr(references, "MAX_FCI_DETERMINANTS", 1)
+    mixed = in_other_orbitals(given(dumped, "h2o"), rotation(7, [(3, 5), (4, 6)], 0.01))
+    _, found = references_of(make_spec(mixed))
+    assert found["CCSD"].energy is not None
+    assert found["CCSD(T)"].energy is None
+    assert found["CCSD(T)"].reason.startswith("the given orbitals are not Hartree-Fock orbitals")
+    _, found = references_of(make_spec(given(dumped, "h2o")))
+    assert found["CCSD(T)"].energy is not None
+
+
+def test_a_degenerate_set_that_is_cut_is_told_by_the_files_numbers(dumped):
+    order = np.array([5, 3, 0, 1, 2, 4])  # 4 and 5 of LiH's orbitals are a pair
+    mixed = in_other_orbitals(given(dumped, "lih"), np.eye(6)[:, order])
+    (note,) = build_problem(make_spec(mixed, active_electrons=2, active_orbitals=3), Stages()).notes[2:]
+    assert "orbital 2 inside, 6 outside, so the energy depends on which mixture of them the integrals are over" in note
+    assert note.endswith("(choose whole sets, e.g. orbitals 2,4,5,6)")
 
 
 def test_ccsd_over_any_orbitals_is_exact_for_two_electrons(dumped):
