@@ -1,5 +1,6 @@
 """What a warehouse holds, as tests compare it: rows in the order of their keys, tags, the ledger."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +36,16 @@ def ledger(data_dir: Path) -> dict[str, str]:
 
 def two_runs() -> list[Run]:
     return [Run(0), Run(1, molecule=1, iterations=4, status="failed")]
+
+
+class Restored:
+    """A data dir with tables that tests change, made whole again for each: Iceberg's paths are absolute, so it is always the same one."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir, self._whole = data_dir, data_dir.with_name(f"{data_dir.name}-whole")
+        shutil.copytree(data_dir, self._whole)
+
+    def again(self) -> Path:
+        shutil.rmtree(self._data_dir, ignore_errors=True)
+        shutil.copytree(self._whole, self._data_dir)
+        return self._data_dir

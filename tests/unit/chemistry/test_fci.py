@@ -1,6 +1,8 @@
 """The exact states: the lowest of their spin, whichever irrep it is in and however they are searched for."""
 
+import itertools
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -55,17 +57,29 @@ def all_of_spin(problem):
     return lifted + problem.energy_offset, np.linalg.eigvalsh(hamiltonian)[0] + problem.energy_offset
 
 
+@cache
+def solved(case):
+    """The problem of SETTINGS[case], and what the slow twin finds."""
+    problem = a_problem(*SETTINGS[case])
+    return problem, *all_of_spin(problem)
+
+
 @pytest.mark.parametrize(
     ("case", "dense"),
-    [(case, 10) for case in SETTINGS]
-    + [pytest.param(case, fci.DENSE, marks=pytest.mark.broad if i % 3 else ()) for i, case in enumerate(SETTINGS)],
-    ids=lambda v: str(v) if isinstance(v, int) else f"{''.join(v[0])}-{v[2]}",
+    [
+        pytest.param(
+            i,
+            dense,
+            id=f"{''.join(SETTINGS[i][0])}-{SETTINGS[i][2]}-{dense}",
+            marks=pytest.mark.broad if dense == fci.DENSE and i % 3 else (),
+        )  # fmt: skip
+        for i, dense in itertools.product(range(len(SETTINGS)), (10, fci.DENSE))
+    ],
 )
 def test_the_lowest_state_of_the_spin_and_of_the_sector_are_found(case, dense, monkeypatch):
     monkeypatch.setattr(fci, "DENSE", dense)
     monkeypatch.setattr(fci, "_GUESS_DETERMINANTS", 10)
-    problem = a_problem(*case)
-    of_spin, minimum = all_of_spin(problem)
+    problem, of_spin, minimum = solved(case)
     for labels in (problem.orbsym, None):  # and without the symmetry that tells where to look
         labelled = replace(problem, orbsym=labels)
         found = lowest_of_spin(labelled)

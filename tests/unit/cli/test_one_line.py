@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from built_tables import Restored
 
 from simulator.cli.main import _run
 
@@ -70,22 +71,20 @@ def ran(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def built(ran, tmp_path_factory):
-    """A folder with that run's data dir and tables, and a copy of it that stays whole."""
+    """A data dir with that run's tables."""
     folder = tmp_path_factory.mktemp("built")
     (folder / "one.yaml").write_text("molecules: [h2]\n")
     shutil.copytree(ran / "raw", folder / "vqe-data" / "raw")
     assert _run(["tables", "build", "--data-dir", str(folder / "vqe-data")]) == 0
-    shutil.copytree(folder / "vqe-data", folder / "whole")
-    return folder
+    return Restored(folder / "vqe-data")
 
 
 @pytest.fixture
 def data(built, monkeypatch):
-    """The data dir in the current folder, whole again: Iceberg's paths are absolute, so it is always the same one."""
-    shutil.rmtree(built / "vqe-data")
-    shutil.copytree(built / "whole", built / "vqe-data")
-    monkeypatch.chdir(built)
-    return built / "vqe-data"
+    """The data dir in the current folder, whole again."""
+    found = built.again()
+    monkeypatch.chdir(found.parent)
+    return found
 
 
 def check(capsys, arguments, codes, says):

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import raw_events
-from built_tables import everything, ledger, rows_of, tags, two_runs
+from built_tables import Restored, everything, ledger, rows_of, tags, two_runs
 from raw_events import Run, container, object_path, put, write_runs
 
 from simulator.errors import InputError, StorageError
@@ -50,6 +50,20 @@ def data_dir(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def restored(tmp_path_factory: pytest.TempPathFactory) -> Restored:
+    data_dir = tmp_path_factory.mktemp("restored") / "data"
+    write_runs(data_dir, two_runs())
+    batch.build(data_dir, now=NOW)
+    return Restored(data_dir)
+
+
+@pytest.fixture
+def built(restored: Restored) -> Path:
+    """A data dir whose first batch is built."""
+    return restored.again()
+
+
 def test_rows_are_those_of_the_events(data_dir: Path) -> None:
     report = batch.build(data_dir, now=NOW)
     assert (report.loaded, report.rejected, report.issues) == (5, (), 0)
@@ -76,13 +90,12 @@ def test_rows_are_those_of_the_events(data_dir: Path) -> None:
     assert molecules[runs[1].molecule_id]["geometry"] == runs[1].spec["geometry"]
 
 
-def test_building_twice_changes_nothing(data_dir: Path) -> None:
-    batch.build(data_dir, now=NOW)
-    before, tagged = everything(data_dir), tags(data_dir)
-    again = batch.build(data_dir, now=NOW)
+def test_building_twice_changes_nothing(built: Path) -> None:
+    before, tagged = everything(built), tags(built)
+    again = batch.build(built, now=NOW)
     assert again.batch_id is None
-    assert everything(data_dir) == before
-    assert tags(data_dir) == tagged
+    assert everything(built) == before
+    assert tags(built) == tagged
 
 
 def test_the_ledger_tells_what_was_read(data_dir: Path) -> None:
@@ -98,13 +111,12 @@ def test_the_ledger_tells_what_was_read(data_dir: Path) -> None:
     assert iteration["first_event_at"] == raw_events.BEGIN + timedelta(milliseconds=1)
 
 
-def test_a_record_that_comes_again_stays_one_row(data_dir: Path) -> None:
-    batch.build(data_dir, now=NOW)
-    before = everything(data_dir)
-    write_runs(data_dir, two_runs(), number=1)  # delivered again, in other objects
-    report = batch.build(data_dir, now=NOW)
+def test_a_record_that_comes_again_stays_one_row(built: Path) -> None:
+    before = everything(built)
+    write_runs(built, two_runs(), number=1)  # delivered again, in other objects
+    report = batch.build(built, now=NOW)
     assert report.duplicates == sum(len(rows) for rows in before.values())
-    assert everything(data_dir) == before
+    assert everything(built) == before
 
 
 def test_a_run_whose_records_straddle_batches_is_whole(tmp_path: Path) -> None:
@@ -120,20 +132,19 @@ def test_a_run_whose_records_straddle_batches_is_whole(tmp_path: Path) -> None:
     assert rows_of(tmp_path, "vqe_iterations") == events
 
 
-def test_a_key_with_other_values_is_an_issue_and_the_first_row_stays(data_dir: Path) -> None:
-    batch.build(data_dir, now=NOW)
-    before = everything(data_dir)
+def test_a_key_with_other_values_is_an_issue_and_the_first_row_stays(built: Path) -> None:
+    before = everything(built)
     event = Run(0).iteration_events()[1] | {"energy": -2.0}
     path = object_path("vqe_iteration_v1", 5)
-    put(data_dir, path, container([event], schemas.current("vqe_iteration")))
-    assert batch.build(data_dir, now=NOW).issues == 1
-    put(data_dir, object_path("vqe_iteration_v1", 6), container([event], schemas.current("vqe_iteration")))
-    assert batch.build(data_dir, now=NOW).issues == 0  # the same finding is one row
-    (issue,) = rows_of(data_dir, "quality_issues")
+    put(built, path, container([event], schemas.current("vqe_iteration")))
+    assert batch.build(built, now=NOW).issues == 1
+    put(built, object_path("vqe_iteration_v1", 6), container([event], schemas.current("vqe_iteration")))
+    assert batch.build(built, now=NOW).issues == 0  # the same finding is one row
+    (issue,) = rows_of(built, "quality_issues")
     assert (issue["check_name"], issue["table_name"]) == ("key_with_other_values", "vqe_iterations")
     assert json.loads(issue["row_key"]) == {"run_id": event["run_id"], "iteration": 1}
     assert issue["detail"] == "energy: kept -1.0799999999999998, came -2.0"
-    assert everything(data_dir) | {"quality_issues": []} == before
+    assert everything(built) | {"quality_issues": []} == before
 
 
 def test_within_a_batch_the_earliest_of_a_key_is_taken(tmp_path: Path) -> None:
@@ -301,7 +312,7 @@ def test_the_oldest_tags_go_and_what_only_they_held_is_deleted(
     monkeypatch.setattr(warehouse, "MAX_TAGS", 3)
     monkeypatch.setattr(warehouse, "SMALL_FILES_BEFORE_MERGE", small_files)
     reports = []
-    for number in range(14):
+    for number in range(10):
         write_runs(tmp_path, [Run(number)], number=number, streams=["vqe_iteration"])
         reports.append(batch.build(tmp_path, now=NOW))
     assert tags(tmp_path) == {t.name: [r.tag for r in reports[-3:]] for t in TABLES}
@@ -312,7 +323,7 @@ def test_the_oldest_tags_go_and_what_only_they_held_is_deleted(
         assert snapshot is not None
         assert len(snapshot.manifests(iterations.io)) <= 8
         n_files = len(list(iterations.scan().plan_files()))
-        assert n_files < 8 if small_files == 4 else n_files == 14
+        assert n_files < 8 if small_files == 4 else n_files == 10
         used = set()
         for table in TABLES:
             used |= maintenance.files_in_use(found.load(table))
@@ -320,7 +331,7 @@ def test_the_oldest_tags_go_and_what_only_they_held_is_deleted(
     assert {u for u in used if u.endswith((".parquet", ".avro"))} - on_disk == set()
     # a manifest that is merged in the commit that made it is left by pyiceberg; `maintain` finds it
     assert {u for u in on_disk - used if not u.endswith("-m0.avro")} == set()
-    assert len(rows_of(tmp_path, "vqe_iterations")) == 14 * 3
+    assert len(rows_of(tmp_path, "vqe_iterations")) == 10 * 3
     assert maintenance.verify(tmp_path, now=NOW) == []
 
 
@@ -401,17 +412,16 @@ def test_memory_is_bounded_by_writing_in_parts(tmp_path: Path, monkeypatch: pyte
 # --- reconcile, verify, maintain ---
 
 
-def test_reconcile_adds_what_a_replaced_object_adds_and_doubles_nothing(data_dir: Path) -> None:
-    batch.build(data_dir, now=NOW)
+def test_reconcile_adds_what_a_replaced_object_adds_and_doubles_nothing(built: Path) -> None:
     schema = schemas.current("vqe_iteration")
-    path = next(p for p in ledger(data_dir) if "vqe_iteration" in p)
+    path = next(p for p in ledger(built) if "vqe_iteration" in p)
     events = [e for run in (*two_runs(), Run(3)) for e in run.iteration_events()]
-    put(data_dir, path, container(events, schema))
-    assert batch.build(data_dir, now=NOW).batch_id is None  # a build goes by names
-    report = batch.reconcile(data_dir, now=NOW)
+    put(built, path, container(events, schema))
+    assert batch.build(built, now=NOW).batch_id is None  # a build goes by names
+    report = batch.reconcile(built, now=NOW)
     assert (report.loaded, report.rows["vqe_iterations"]) == (1, 3)
-    assert [e["source_path"] for e in rows_of(data_dir, LEDGER)].count(path) == 2
-    assert batch.reconcile(data_dir, now=NOW).batch_id is None
+    assert [e["source_path"] for e in rows_of(built, LEDGER)].count(path) == 2
+    assert batch.reconcile(built, now=NOW).batch_id is None
 
 
 def test_reconcile_loads_a_rejected_object_once_it_can_be_read(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -527,10 +537,9 @@ def test_a_data_dir_that_iceberg_cannot_name_is_refused(tmp_path: Path) -> None:
         batch.build(tmp_path / "run#1")
 
 
-def test_a_moved_data_dir_is_told_what_to_do(data_dir: Path, tmp_path_factory: Any) -> None:
-    batch.build(data_dir, now=NOW)
+def test_a_moved_data_dir_is_told_what_to_do(built: Path, tmp_path_factory: Any) -> None:
     moved = tmp_path_factory.mktemp("moved") / "there"
-    data_dir.rename(moved)
+    built.rename(moved)
     with pytest.raises(InputError, match=r"was copied or moved: .*`vqe tables relocate --data-dir "):
         batch.build(moved, now=NOW)
 
@@ -538,16 +547,13 @@ def test_a_moved_data_dir_is_told_what_to_do(data_dir: Path, tmp_path_factory: A
 # --- other readers ---
 
 
-def test_plain_pyiceberg_duckdb_and_polars_read_the_tables(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_pyiceberg_duckdb_and_polars_read_the_tables(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")  # else polars warns that a plugin would be faster
     import duckdb
     import polars as pl
     from pyiceberg.catalog.sql import SqlCatalog
 
-    batch.build(data_dir, now=NOW)
-    catalog = SqlCatalog(
-        "vqe", uri=f"sqlite:///{data_dir}/warehouse/catalog.db", warehouse=f"file://{data_dir}/warehouse"
-    )
+    catalog = SqlCatalog("vqe", uri=f"sqlite:///{built}/warehouse/catalog.db", warehouse=f"file://{built}/warehouse")
     try:
         table = catalog.load_table("vqe.vqe_iterations")
         arrow = table.scan().to_arrow()
@@ -564,12 +570,11 @@ def test_plain_pyiceberg_duckdb_and_polars_read_the_tables(data_dir: Path, monke
         catalog.close()
 
 
-def test_arrow_types_survive_the_round_trip(data_dir: Path) -> None:
-    batch.build(data_dir, now=NOW)
-    (row, *_) = rows_of(data_dir, "vqe_results")
+def test_arrow_types_survive_the_round_trip(built: Path) -> None:
+    (row, *_) = rows_of(built, "vqe_results")
     assert row["started_at"] == datetime(2026, 1, 10, 12, 0, tzinfo=UTC)
     assert isinstance(row["evaluations"], int)
-    with Warehouse.read(data_dir) as found:
+    with Warehouse.read(built) as found:
         parameters = found.scan(by_name("vqe_iterations"), ["parameters"]).schema.field("parameters").type
     assert parameters.value_type == pa.float64()
 

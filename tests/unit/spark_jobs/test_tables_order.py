@@ -117,7 +117,13 @@ class Killed(BaseException):
     """The process is gone."""
 
 
-@pytest.mark.parametrize("dies_at", ["append molecules", "append vqe_iterations", "append system_metrics"])
+@pytest.mark.parametrize(
+    "dies_at",
+    [
+        "append vqe_iterations",
+        *(pytest.param(at, marks=pytest.mark.broad) for at in ("append molecules", "append system_metrics")),
+    ],
+)
 def test_maintenance_after_a_batch_that_died_shows_none_of_its_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: str
 ) -> None:

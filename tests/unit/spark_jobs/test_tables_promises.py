@@ -116,7 +116,7 @@ def test_issues_of_a_batch_that_died_are_published_by_the_next(tmp_path: Path, m
     [
         (0, 400 * 24, 3, 40, 80),  # the second batch is made while the clock is a year ahead
         (0, -400 * 24, 3, 40, 80),  # while it is a year behind
-        (0, 72, -72, 1, 30, 60),
+        pytest.param((0, 72, -72, 1, 30, 60), marks=pytest.mark.broad),
     ],
 )
 def test_no_promise_is_skipped_by_a_clock_that_jumps(tmp_path: Path, clock: tuple[int, ...]) -> None:
