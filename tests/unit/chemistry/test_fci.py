@@ -72,7 +72,7 @@ def solved(case):
             dense,
             id=f"{''.join(SETTINGS[i][0])}-{SETTINGS[i][2]}-{dense}",
             marks=pytest.mark.broad if dense == fci.DENSE and i % 3 else (),
-        )  # fmt: skip
+        )
         for i, dense in itertools.product(range(len(SETTINGS)), (10, fci.DENSE))
     ],
 )

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from simulator.chemistry import integrals
 from simulator.chemistry.integrals import build_problem, solve_orbitals
 from simulator.chemistry.molecules import Molecule, load_molecule
 from simulator.chemistry.scf import without_checkpoint
@@ -111,45 +110,30 @@ def test_a_level_shift_alone_converges_what_swings(monkeypatch):
     assert found.energy == pytest.approx(-98.162552, abs=2e-6)
 
 
-def test_what_is_nearly_stationary_is_accepted_with_its_gradient(monkeypatch):
-    plain = integrals._scf
-
-    def demanding(mol):
-        mf = plain(mol)
+def test_what_is_nearly_stationary_is_accepted_with_its_gradient(mean_fields):
+    def demanding(mf, _):
         mf.conv_tol_grad, mf.max_cycle = 1e-16, 12  # no arithmetic reaches that
-        return mf
 
-    monkeypatch.setattr(integrals, "_scf", demanding)
+    mean_fields(demanding)
     found = orbitals_of(load_molecule("lih"))
     assert found.solution.energy == pytest.approx(-7.86202696, abs=1e-7)
     assert any("SCF accepted" in note and "orbital gradient of" in note for note in found.notes)
 
 
-def test_what_is_nowhere_stationary_fails_and_tells_every_attempt(monkeypatch):
-    plain = integrals._scf
-
-    def hopeless(mol):
-        mf = plain(mol)
-        mf.max_cycle = 0
-        return mf
-
-    monkeypatch.setattr(integrals, "_scf", hopeless)
+def test_what_is_nowhere_stationary_fails_and_tells_every_attempt(mean_fields):
+    mean_fields(lambda mf, _: setattr(mf, "max_cycle", 0))
     with pytest.raises(
         RunFailed, match=r"SCF of HLi in sto-3g did not converge: .* by DIIS \(gradient .*level shift.*second-order"
     ):
         orbitals_of(load_molecule("lih"))
 
 
-def test_an_scf_that_cannot_fill_its_irreps_goes_on_without_symmetry(monkeypatch):
-    plain = integrals._scf
+def test_an_scf_that_cannot_fill_its_irreps_goes_on_without_symmetry(mean_fields):
+    def more_than_there_are(mf, symmetry):
+        if symmetry:
+            mf.irrep_nelec = {"A1": 6, "E1x": 6}
 
-    def without_irreps(mol):
-        mf = plain(mol)
-        if mol.symmetry:
-            mf.irrep_nelec = {"A1": 6, "E1x": 6}  # more than the molecule has
-        return mf
-
-    monkeypatch.setattr(integrals, "_scf", without_irreps)
+    mean_fields(more_than_there_are)
     found = orbitals_of(load_molecule("lih"))
     assert found.orbsym is None
     assert found.solution.energy == pytest.approx(-7.86202696, abs=1e-7)

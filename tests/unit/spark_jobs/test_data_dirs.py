@@ -1,7 +1,6 @@
 """Data dirs that were copied, moved, linked to, or named oddly: nothing goes where it does not belong, and nothing is lost."""
 
 import json
-import multiprocessing
 import os
 import shutil
 import sqlite3
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import raw_events
 from built_tables import everything, tags, two_runs
+from dying import die_at
 from raw_events import Run, write_runs
 
 from simulator.cli.main import _run as vqe
@@ -207,19 +207,6 @@ def test_a_copy_by_hard_links_gets_a_catalog_of_its_own(made: Path, tmp_path: Pa
     assert maintenance.verify(home, now=NOW) == maintenance.verify(copy, now=NOW) == []
 
 
-def _relocate_and_die(data_dir: str, after: int) -> None:
-    done = 0
-
-    def count(what: str) -> None:
-        nonlocal done
-        done += 1
-        if done == after:
-            os._exit(9)
-
-    relocate.on_step = count
-    relocate.relocate(data_dir)
-
-
 def test_killed_at_any_step_it_is_refused_or_whole_and_the_next_one_ends_it(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,15 +217,8 @@ def test_killed_at_any_step_it_is_refused_or_whole_and_the_next_one_ends_it(
     assert steps[-2:] == ["catalog, before its commit", "catalog"]
     copy = copy_of(made, tmp_path / "copy")
     before = state(made)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["raw_events", "spark_jobs.relocate", "pyiceberg.io.pyarrow", "pyiceberg.catalog.sql"]
-    )
     for after in (1, len(steps) // 2, len(steps) - 2, len(steps) - 1, len(steps)):
-        process = context.Process(target=_relocate_and_die, args=(str(copy), after))
-        process.start()
-        process.join(timeout=240)
-        assert process.exitcode == 9
+        die_at(after, "spark_jobs.relocate.on_step", relocate.relocate, copy)
         if after < len(steps):
             with pytest.raises(MisplacedTables):
                 query(copy, COUNT)

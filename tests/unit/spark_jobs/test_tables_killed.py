@@ -1,12 +1,12 @@
 """A build that dies between any two of its commits is finished, or run again, by the next."""
 
-import multiprocessing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import raw_events
 from built_tables import everything, ledger, tags, two_runs
+from dying import die_at
 from raw_events import Run, write_runs
 
 from spark_jobs import batch, maintenance, warehouse
@@ -19,22 +19,6 @@ NOW = raw_events.BEGIN + timedelta(hours=1)
 def data_dir(tmp_path: Path) -> Path:
     write_runs(tmp_path, two_runs())
     return tmp_path
-
-
-def _build_and_die(data_dir: str, after: int) -> None:
-    """In a process of its own: builds, and is gone after so many commits."""
-    import os
-
-    done = 0
-
-    def count(what: str) -> None:
-        nonlocal done
-        done += 1
-        if done == after:
-            os._exit(9)
-
-    warehouse.on_commit = count
-    batch.build(data_dir, now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +41,7 @@ def test_killed_between_any_two_commits_the_next_build_ends_whole(data_dir: Path
     for number, after in enumerate(kills, start=1):
         runs.append(Run(10 + after, molecule=10 + after))
         write_runs(data_dir, runs[-1:], number=number)
-        _kill(data_dir, after)
+        die_at(after, "spark_jobs.warehouse.on_commit", batch.build, data_dir, now=NOW)
         report = batch.build(data_dir, now=NOW)
         told = f"killed after {commits[9 + after]}"
         held = everything(data_dir)
@@ -77,16 +61,6 @@ def test_killed_between_any_two_commits_the_next_build_ends_whole(data_dir: Path
 
 @pytest.mark.parametrize("after", [1, 5, 10])
 def test_killed_while_tables_are_made_the_next_build_makes_the_rest(data_dir: Path, after: int) -> None:
-    _kill(data_dir, after)
+    die_at(after, "spark_jobs.warehouse.on_commit", batch.build, data_dir, now=NOW)
     assert batch.build(data_dir, now=NOW).loaded == 5
     assert maintenance.verify(data_dir, now=NOW) == []
-
-
-def _kill(data_dir: Path, after: int) -> None:
-    # a process that has imported what a build needs, and has no thread, forks one for each kill
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["raw_events", "spark_jobs.batch", "pyiceberg.io.pyarrow", "pyiceberg.catalog.sql"])
-    process = context.Process(target=_build_and_die, args=(str(data_dir), after))
-    process.start()
-    process.join(timeout=240)
-    assert process.exitcode == 9
