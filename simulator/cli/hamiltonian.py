@@ -41,19 +41,14 @@ def hamiltonian(
     from simulator.chemistry.integrals import build_problem
     from simulator.operators.hamiltonian_files import check_out, write_lines
     from simulator.stages import Stages
-    from simulator.vqe.spec import make_spec, parse_orbitals, parse_space
 
-    if molecule is not None and atoms is not None:
-        raise InputError("give a molecule or --atoms, not both")
     if out is not None:
         out = out.expanduser()
         check_out(out, force=force)
-    (loaded,) = o.load_molecules(None if molecule is None else [molecule], atoms, charge, multiplicity)
-    if symmetrize:
-        loaded = o.symmetrized(loaded)
-    given: dict[str, Any] = {} if active_space is None else dict(parse_space(active_space).fields())
-    given |= {"orbitals": parse_orbitals(orbitals) if orbitals else None, "basis": basis, "freeze_core": freeze_core}
-    spec = make_spec(loaded, mapper=mapper, **given)
+    loaded, spec = o.specification(
+        molecule, atoms, charge, multiplicity, symmetrize=symmetrize, active_space=active_space, orbitals=orbitals,
+        basis=basis, freeze_core=freeze_core, mapper=mapper,
+    )  # fmt: skip
     problem = build_problem(spec, Stages())
     qubits, uncounted = _on_qubits(spec, problem)
     if out is not None:

@@ -13,6 +13,7 @@ from simulator.input_files import read_text
 
 if TYPE_CHECKING:
     from simulator.chemistry.molecules import Molecule
+    from simulator.vqe.spec import RunSpec
 
 
 def _option(*names: str, variable: str, text: str) -> Any:
@@ -127,6 +128,17 @@ NoiseText = Annotated[
         text="Noise of the aer engine: one_qubit=P,two_qubit=P,readout=P; each may be left out.",
     ),
 ]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Folder of raw files and tables.", show_default="./vqe-data")
+]
+SinkName = Annotated[str | None, typer.Option("--sink", help="Where events go: file or kafka.", show_default="file")]
+RecordParameters = Annotated[
+    str | None,
+    typer.Option(
+        "--record-parameters", help="Iterations that keep parameters: all, none or every:N.", show_default="all"
+    ),
+]
+JsonOfRuns = Annotated[bool, typer.Option("--json", envvar="VQE_JSON", help="One JSON object a run on stdout.")]
 
 
 def load_molecules(
@@ -148,6 +160,37 @@ def load_molecules(
         for note in molecule.notes:
             typer.echo(f"{molecule.name}: {note}", err=True)
     return found
+
+
+def specification(
+    molecule: str | None, atoms: str | None, charge: int | None, multiplicity: int | None, *, symmetrize: bool,
+    active_space: str | None, orbitals: str | None, **given: Any,
+) -> "tuple[Molecule, RunSpec]":  # fmt: skip
+    """The one molecule that a command is about, and the specification of its orbitals; `given` are other fields of that.
+
+    Raises:
+        InputError: none or two are given, one cannot be read, or there is no such specification.
+    """
+    from simulator.vqe.spec import make_spec
+
+    if molecule is not None and atoms is not None:
+        raise InputError("give a molecule or --atoms, not both")
+    (loaded,) = load_molecules(None if molecule is None else [molecule], atoms, charge, multiplicity)
+    if symmetrize:
+        loaded = symmetrized(loaded)
+    return loaded, make_spec(loaded, **active_orbitals(active_space, orbitals), **given)
+
+
+def active_orbitals(active_space: str | None, orbitals: str | None) -> dict[str, Any]:
+    """The fields of a specification that `--active-space` and `--orbitals` name.
+
+    Raises:
+        InputError: a text that is neither.
+    """
+    from simulator.vqe.spec import parse_orbitals, parse_space
+
+    space: dict[str, Any] = dict(parse_space(active_space).fields()) if active_space else {}
+    return space | {"orbitals": parse_orbitals(orbitals) if orbitals else None}
 
 
 def symmetrized(molecule: "Molecule") -> "Molecule":

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simulator.cli import options as o
-from simulator.errors import InputError
 
 if TYPE_CHECKING:
     from simulator.chemistry.given_problem import GivenOrbitals
@@ -31,16 +30,11 @@ def orbitals(
     import json
 
     from simulator.chemistry.integrals import solve_orbitals
-    from simulator.vqe.spec import make_spec, parse_orbitals, parse_space
 
-    if molecule is not None and atoms is not None:
-        raise InputError("give a molecule or --atoms, not both")
-    (loaded,) = o.load_molecules(None if molecule is None else [molecule], atoms, charge, multiplicity)
-    if symmetrize:
-        loaded = o.symmetrized(loaded)
-    given: dict[str, Any] = {} if active_space is None else dict(parse_space(active_space).fields())
-    given |= {"orbitals": parse_orbitals(orbitals) if orbitals else None, "basis": basis, "freeze_core": freeze_core}
-    spec = make_spec(loaded, **given)
+    loaded, spec = o.specification(
+        molecule, atoms, charge, multiplicity, symmetrize=symmetrize, active_space=active_space, orbitals=orbitals,
+        basis=basis, freeze_core=freeze_core,
+    )  # fmt: skip
     found: Orbitals | GivenOrbitals
     if spec.integrals is not None:
         from simulator.chemistry.given_problem import given_orbitals

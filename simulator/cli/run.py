@@ -1,7 +1,6 @@
 """`vqe run` and `vqe doctor`."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,34 +47,22 @@ def run(
             "--repeat", min=1, max=100_000, envvar="VQE_REPEAT", help="Runs of each molecule, seeds counted up."
         ),
     ] = 1,
-    record_parameters: Annotated[
-        str | None,
-        typer.Option(
-            "--record-parameters", help="Iterations that keep parameters: all, none or every:N.", show_default="all"
-        ),
-    ] = None,
-    sink: Annotated[
-        str | None, typer.Option("--sink", help="Where events go: file or kafka.", show_default="file")
-    ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", help="Folder of raw files and tables.", show_default="./vqe-data")
-    ] = None,
+    record_parameters: o.RecordParameters = None,
+    sink: o.SinkName = None,
+    data_dir: o.DataDir = None,
     build_tables: Annotated[
         bool,
         typer.Option("--tables/--no-tables", envvar="VQE_TABLES", help="Build the tables when the runs have ended."),
     ] = True,
-    json_output: Annotated[
-        bool, typer.Option("--json", envvar="VQE_JSON", help="One JSON object a run on stdout.")
-    ] = False,
+    json_output: o.JsonOfRuns = False,
 ) -> int:
     """Run VQE on one or more molecules and put the events into tables."""
     from simulator.settings import load_settings
-    from simulator.vqe.spec import make_spec, parse_noise, parse_orbitals, parse_space
+    from simulator.vqe.spec import make_spec, parse_noise
 
     settings = load_settings(data_dir=data_dir, sink=sink, record_parameters=record_parameters)
     check_data_dir(settings, build_tables=build_tables)
-    space = parse_space(active_space).fields() if active_space else {}
-    chosen = parse_orbitals(orbitals) if orbitals else None
+    active = o.active_orbitals(active_space, orbitals)
     start = o.resolve_initial_point(initial_point, settings.data_dir)
     specs: list[tuple[str, RunSpec]] = []
     for loaded in o.load_molecules(molecule, atoms, charge, multiplicity):
@@ -83,7 +70,7 @@ def run(
             loaded = o.symmetrized(loaded)
         for i in range(repeat):
             spec = make_spec(
-                loaded, engine=engine or "auto", basis=basis, **space, orbitals=chosen,
+                loaded, engine=engine or "auto", basis=basis, **active,
                 freeze_core=freeze_core, mapper=mapper, ansatz=ansatz, reps=reps, optimizer=optimizer,
                 optimizer_options=o.parse_optimizer_options(optimizer_option), max_iterations=max_iterations,
                 tolerance=tolerance, initial_point=start.initial_point, initial_vector=start.initial_vector,
@@ -170,7 +157,7 @@ def build_after_runs(settings: "Settings") -> "tuple[BatchReport | None, BaseExc
 
 
 def doctor(
-    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Folder of raw files and tables.")] = None,
+    data_dir: o.DataDir = None,
 ) -> int:
     """Check what this machine can run: packages, memory, GPU, data directory."""
     import os

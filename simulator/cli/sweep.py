@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from simulator.cli import options as o
 from simulator.cli.run import build_after_runs, check_data_dir
 from simulator.errors import VqeError
 
@@ -20,10 +21,6 @@ _GIB_PER_WORKER = 1.5
 """Resident memory of a worker on molecules of up to 16 qubits, with room."""
 
 Experiment = Annotated[Path, typer.Argument(help="Experiment file: molecules, settings, matrix, seeds (YAML).")]
-DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Folder of raw files and tables.", show_default="./vqe-data")
-]
-SinkName = Annotated[str | None, typer.Option("--sink", help="Where events go: file or kafka.", show_default="file")]
 Force = Annotated[bool, typer.Option("--force", envvar="VQE_FORCE", help="Run what is completed already, too.")]
 
 
@@ -43,17 +40,10 @@ def sweep(
         ),
     ] = None,
     force: Force = False,
-    sink: SinkName = None,
-    record_parameters: Annotated[
-        str | None,
-        typer.Option(
-            "--record-parameters", help="Iterations that keep parameters: all, none or every:N.", show_default="all"
-        ),
-    ] = None,
-    data_dir: DataDir = None,
-    json_output: Annotated[
-        bool, typer.Option("--json", envvar="VQE_JSON", help="One JSON object a run on stdout.")
-    ] = False,
+    sink: o.SinkName = None,
+    record_parameters: o.RecordParameters = None,
+    data_dir: o.DataDir = None,
+    json_output: o.JsonOfRuns = False,
 ) -> int:
     """Run a matrix of molecules, settings and seeds; what is completed is skipped."""
     from simulator.runs.sweep import load_sweep
@@ -87,7 +77,7 @@ def sweep(
     return 1 if any(answer.exit_code for _, answer in answers) else 0
 
 
-def submit(experiment: Experiment, force: Force = False, data_dir: DataDir = None) -> int:
+def submit(experiment: Experiment, force: Force = False, data_dir: o.DataDir = None) -> int:
     """Send the runs of an experiment to the workers (vqe worker)."""
     from simulator.runs.sweep import load_sweep
     from simulator.settings import load_settings

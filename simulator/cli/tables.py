@@ -1,6 +1,7 @@
 """`vqe tables`: build, list, verify, reconcile, maintain and relocate the tables of a data dir."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    from simulator.cli.console import PlainConsole
     from spark_jobs.batch import BatchReport
     from spark_jobs.raw import RawStore
 
@@ -105,14 +109,12 @@ def maintain(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: Json = False) -> Non
     from spark_jobs import maintenance
 
     done = maintenance.maintain(data_dir)
-    if as_json:
-        _print_json(asdict(done))
-        return
     merged = sum(done.merged_files.values())
-    _console().print(
+    told = (
         f"Merged {merged} small files of {len(done.merged_files)} tables, deleted {done.orphan_files} files that no "
-        f"snapshot has ({done.orphan_bytes / 1e6:.1f} MB), in {done.seconds:.1f} s.",
+        f"snapshot has ({done.orphan_bytes / 1e6:.1f} MB), in {done.seconds:.1f} s."
     )
+    _tell(done, as_json, lambda console: console.print(told))
 
 
 @app.command("relocate")
@@ -125,30 +127,30 @@ def relocate(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: Json = False) -> Non
     from spark_jobs.raw import named_store
 
     done = relocation.relocate(data_dir, store=named_store(data_dir))
-    if as_json:
-        _print_json(asdict(done))
-        return
-    console = _console()
-    if done.moved_from is None:
-        console.print("Nothing to do: the tables are where their metadata says.")
-    elif done.rebuilt is None:
-        console.print(
-            f"{done.tables} tables are at home in {data_dir} now, with their history and tags: {done.files} metadata files "
-            f"written in {done.seconds:.1f} s. They were those of {done.moved_from.removeprefix('file://')}."
-        )
-    else:
-        console.print(
-            f"The tables could not be relocated ({done.reason}) and are built anew from raw/: their history begins here. "
-            f"The old ones are in {done.set_aside}; what raw/ no longer has is there alone."
-        )
-        _show_batch(done.rebuilt, as_json)
+
+    def in_words(console: "PlainConsole") -> None:
+        if done.moved_from is None:
+            console.print("Nothing to do: the tables are where their metadata says.")
+        elif done.rebuilt is None:
+            console.print(
+                f"{done.tables} tables are at home in {data_dir} now, with their history and tags: {done.files} metadata files "
+                f"written in {done.seconds:.1f} s. They were those of {done.moved_from.removeprefix('file://')}."
+            )
+        else:
+            console.print(
+                f"The tables could not be relocated ({done.reason}) and are built anew from raw/: their history begins here. "
+                f"The old ones are in {done.set_aside}; what raw/ no longer has is there alone."
+            )
+            _tell_batch(done.rebuilt, console)
+
+    _tell(done, as_json, in_words)
 
 
 def _show_batch(report: "BatchReport", as_json: bool) -> None:
-    if as_json:
-        _print_json(asdict(report))
-        return
-    console = _console()
+    _tell(report, as_json, lambda console: _tell_batch(report, console))
+
+
+def _tell_batch(report: "BatchReport", console: "PlainConsole") -> None:
     if report.batch_id is None:
         console.print("The tables are up to date: no new raw file.")
         return
@@ -177,11 +179,19 @@ def _raw(data_dir: Path) -> "RawStore":
     return store
 
 
+def _tell(found: "DataclassInstance", as_json: bool, in_words: Callable[["PlainConsole"], None]) -> None:
+    """Print what a command found, as JSON or in words."""
+    if as_json:
+        _print_json(asdict(found))
+    else:
+        in_words(_console())
+
+
 def _print_json(found: Any) -> None:
     typer.echo(json.dumps(found, default=str))
 
 
-def _console() -> Any:
+def _console() -> "PlainConsole":
     from simulator.cli.console import PlainConsole
 
     return PlainConsole()
