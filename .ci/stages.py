@@ -70,7 +70,8 @@ STAGES = [
     Stage("images-1", "docker compose build --quiet init simulator", ("bases-1",)),
     Stage("images-2", "docker compose build --quiet", ("bases-3", "images-1")),
     Stage("monitoring", "make test-monitoring", ("demo", "venvs", "minio")),
-    Stage("services", "make test-services", ("monitoring",)),
+    # Two files at a time, each with services of its own: they wait more than they compute.
+    Stage("services", "make test-services BESIDE='-n 2 --dist loadfile'", ("monitoring",)),
     Stage("lake", "make test-lake", ("services",)),
     # Alone: it kills workers that are given 45 seconds to show that they live, and times what alerts do.
     Stage("journey", "make test-e2e", ("bases-4", "images-2", "lake")),
