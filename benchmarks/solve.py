@@ -20,10 +20,9 @@ from simulator.chemistry.molecules import load_molecule
 from simulator.engines.sector import SectorEngine
 from simulator.operators.excitations import uccsd
 from simulator.stages import Stages
+from simulator.trust import CHEMICAL_ACCURACY
 from simulator.vqe.optimizers import Objective, run_optimizer
 from simulator.vqe.spec import make_spec
-
-CHEMICAL_ACCURACY = 1.6e-3  # hartree
 
 
 def pyscf_fci(name: str) -> tuple[float, float]:

@@ -66,6 +66,7 @@ def _table(watched: "Watch") -> "Table":
     from rich.text import Text
 
     from simulator.live.watch import sparkline
+    from simulator.trust import CHEMICAL_ACCURACY_MHA
 
     runs = watched.shown()
     active = [r for r in runs if r.status == "running"]
@@ -79,7 +80,7 @@ def _table(watched: "Watch") -> "Table":
     table.add_column("convergence", no_wrap=True)
     table.add_column("status", no_wrap=True)
     for r in rows:
-        good = r.error_mha is not None and abs(r.error_mha) < 1.6
+        good = r.error_mha is not None and abs(r.error_mha) < CHEMICAL_ACCURACY_MHA
         table.add_row(
             r.run_id[-8:], r.molecule, r.ansatz, r.optimizer, "" if r.iteration is None else str(r.iteration),
             "" if r.energy is None else f"{r.energy:.8f}",

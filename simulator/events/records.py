@@ -12,7 +12,6 @@ import uuid_utils
 
 TERMS_PER_RECORD = 2_000
 MAX_RECORD_BYTES = 500_000
-CHEMICAL_ACCURACY_MHA = 1.6
 
 
 def new_id() -> str:

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from simulator.report.collect import MAX_STAGE_BARS, Collected, Row
+from simulator.trust import CHEMICAL_ACCURACY_MHA
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-CHEMICAL_ACCURACY_MHA = 1.6
 FLOOR_MHA = 1e-4
 """Errors below it are drawn at it: a logarithm has no zero, and nobody asks of a VQE which side of 1e-7 hartree it is."""
 MAX_POINTS = 300

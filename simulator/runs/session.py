@@ -20,7 +20,6 @@ import structlog
 from simulator import __version__
 from simulator.errors import InputError, Interrupted, StorageError, VqeError
 from simulator.events.records import (
-    CHEMICAL_ACCURACY_MHA,
     Iteration,
     Result,
     Run,
@@ -32,6 +31,7 @@ from simulator.log import get_logger
 from simulator.settings import Settings, parse_recording
 from simulator.sinks import Sink
 from simulator.stages import Stages
+from simulator.trust import CHEMICAL_ACCURACY_MHA
 from simulator.vqe.records import molecule_record, spec_record
 from simulator.vqe.spec import RunSpec
 

@@ -17,6 +17,7 @@ from simulator.operators.circuits import Gates, library_gates, uccsd_gates
 from simulator.operators.excitations import ExcitationSet, n_excitations, uccsd
 from simulator.operators.hamiltonian import Mapping, QubitHamiltonian
 from simulator.stages import Stages
+from simulator.trust import CHEMICAL_ACCURACY, ELECTRON_TOLERANCE, ENERGY_TOLERANCE, ENGINE_TOLERANCE, SPIN_TOLERANCE
 from simulator.vqe.initial_point import initial_parameters, perturbed
 from simulator.vqe.optimizers import OPTIMIZERS, Minimum, Objective, check_options, run_optimizer
 from simulator.vqe.spec import check_parameters
@@ -24,21 +25,11 @@ from simulator.vqe.spec import check_parameters
 if TYPE_CHECKING:
     from simulator.vqe.spec import RunSpec
 
-ELECTRON_TOLERANCE = 1e-3
-SPIN_TOLERANCE = 0.05
-ENERGY_TOLERANCE = 1e-6
-"""Hartree: how far below the exact energy of its sector a believable energy may be."""
-ENGINE_TOLERANCE = 1e-8
-"""Hartree: how far our engine and Aer may be apart."""
-
 STATIONARY = 1e-7
 """Gradient norm, hartree per radian, below which a start is a stationary point, which no gradient leaves."""
 
 HARTREE_FOCK_TOLERANCE = 1e-5
 """Hartree: a run that ends this close to the Hartree-Fock energy has found no correlation."""
-
-CHEMICAL_ACCURACY = 1.6e-3
-"""Hartree: a run this close to the exact energy needs no doubt about where it started."""
 
 _PROBE_ITERATIONS = 20
 

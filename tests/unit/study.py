@@ -7,6 +7,8 @@ from typing import Any
 
 from raw_events import Event, Run, sha, write_runs
 
+from simulator.trust import CHEMICAL_ACCURACY_MHA
+
 ERRORS = {"uccsd": 0.4, "efficient_su2": 6.4}
 """Error in millihartree at one repetition; each further repetition halves it."""
 
@@ -40,7 +42,7 @@ class Studied(Run):
         event |= {
             "energy": energy,
             "error_mha": self.error_mha,
-            "chemical_accuracy": self.error_mha < 1.6,
+            "chemical_accuracy": self.error_mha < CHEMICAL_ACCURACY_MHA,
             "circuit_depth": 10 * spec["reps"] * (3 if spec["ansatz"] == "uccsd" else 1),
             "two_qubit_gates": 4 * spec["reps"],
             "total_seconds": self.seconds,

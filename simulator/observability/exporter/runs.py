@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from simulator.observability.metrics import LABELS, run_labels
+from simulator.trust import CHEMICAL_ACCURACY
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -27,8 +28,8 @@ MAX_OPEN = 50_000
 MAX_WAITING = 100_000
 USUAL_RUNS = 50
 USUAL_AT_LEAST = 5
-ERROR_BUCKETS = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 5e-4, 1.6e-3, 5e-3, 1e-2, 0.05, 0.1, 1.0)
-"""Hartree; 1.6e-3 is chemical accuracy."""
+ERROR_BUCKETS = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 5e-4, CHEMICAL_ACCURACY, 5e-3, 1e-2, 0.05, 0.1, 1.0)
+"""Hartree."""
 SECONDS_BUCKETS = (0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 28_800.0)
 OTHER = "other"
 STATUSES = ("completed", "failed", "interrupted")
@@ -88,7 +89,7 @@ class RunBook:
         self._runs = counter("vqe_runs", "Runs that ended, by status.", "status")
         self._unphysical = counter("vqe_runs_unphysical", "Results that are not physical.")
         self._unconverged = counter("vqe_runs_not_converged", "Completed runs that did not converge.")
-        self._accurate = counter("vqe_runs_chemically_accurate", "Results within 1.6e-3 hartree of the reference.")
+        self._accurate = counter("vqe_runs_chemically_accurate", "Results within chemical accuracy of the reference.")
         self._compared = counter("vqe_runs_compared", "Results that have a reference energy.")
         self._iterations = counter("vqe_iterations", "Optimizer iterations of ended runs.")
         self._evaluations = counter("vqe_evaluations", "Energy evaluations of ended runs.")
