@@ -21,6 +21,7 @@ from simulator.engines.sector import SectorEngine
 from simulator.operators.excitations import uccsd
 from simulator.stages import Stages
 from simulator.trust import CHEMICAL_ACCURACY
+from simulator.vqe.initial_point import mp2_parameters
 from simulator.vqe.optimizers import Objective, run_optimizer
 from simulator.vqe.spec import make_spec
 
@@ -58,7 +59,7 @@ def sector_vqe(name: str, exact: float) -> tuple[float | None, float, float, int
 
     objective = Objective(lambda x: engine.energy(x)[0], energy_and_gradient, lambda x: None)
     end = run_optimizer(
-        spec.optimizer, spec.options, objective, engine.mp2_parameters(), max_iterations=spec.max_iterations,
+        spec.optimizer, spec.options, objective, mp2_parameters(problem, ansatz), max_iterations=spec.max_iterations,
         tolerance=spec.tolerance, seed=0,
     )  # fmt: skip
     energy = engine.energy(end.parameters)[0]

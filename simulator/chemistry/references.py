@@ -57,7 +57,12 @@ def compute_references(problem: Problem, spec: "ProblemSpec", stages: Stages) ->
     return tuple(found)
 
 
-YARDSTICKS = ("FCI", "CASCI", "CCSD(T)")
+EXACT = ("FCI", "CASCI")
+"""Names of the exact energy of the asked spin, in the full space and in an active one."""
+
+SECTOR_MINIMUM = "sector_minimum"
+
+YARDSTICKS = (*EXACT, "CCSD(T)")
 """What errors are told against. MP2 and CCSD can be off by more than a run's own error, on either side."""
 
 
@@ -69,6 +74,16 @@ def reference_energy(references: tuple[Reference, ...]) -> tuple[str, float] | N
         if energy is not None:
             return name, energy
     return None
+
+
+def exact_energy(references: tuple[Reference, ...]) -> tuple[str, float] | None:
+    """Name and energy (hartree) of FCI or CASCI, the lowest state of the asked spin; None without it."""
+    return next(((r.name, r.energy) for r in references if r.name in EXACT and r.energy is not None), None)
+
+
+def sector_minimum(references: tuple[Reference, ...]) -> Reference | None:
+    """The lowest energy with the asked numbers of alpha and beta electrons; None where nobody asked for it."""
+    return next((r for r in references if r.name == SECTOR_MINIMUM), None)
 
 
 def no_yardstick(references: tuple[Reference, ...]) -> str | None:
@@ -210,23 +225,23 @@ def _mean_field(problem: Problem) -> Any:
 
 def _exact(problem: Problem) -> list[Reference]:
     """FCI (CASCI) with the asked spin, and the sector's minimum."""
-    name = "FCI" if problem.is_full_space else "CASCI"
+    name = EXACT[0] if problem.is_full_space else EXACT[1]
     size = problem_determinants(problem)
     if size > MAX_FCI_DETERMINANTS:
         reason = f"{size} determinants exceed the bound of {MAX_FCI_DETERMINANTS}"
-        return [Reference(name, None, reason), Reference("sector_minimum", None, reason)]
+        return [Reference(name, None, reason), Reference(SECTOR_MINIMUM, None, reason)]
     try:
         state = lowest_of_spin(problem)
     except Exception as error:
         reason = _why_not(error)
-        return [Reference(name, None, reason), Reference("sector_minimum", None, reason)]
+        return [Reference(name, None, reason), Reference(SECTOR_MINIMUM, None, reason)]
     weight = None if state.in_hf_irrep is None else float(state.in_hf_irrep)
     found = Reference(name, state.energy, None, state.s_squared, hf_irrep_weight=weight)
     try:
         minimum = lowest_of_sector(problem, state)
     except Exception as error:
-        return [found, Reference("sector_minimum", None, _why_not(error))]
-    return [found, Reference("sector_minimum", minimum.energy, None, minimum.s_squared)]
+        return [found, Reference(SECTOR_MINIMUM, None, _why_not(error))]
+    return [found, Reference(SECTOR_MINIMUM, minimum.energy, None, minimum.s_squared)]
 
 
 def _why_not(error: Exception) -> str:

@@ -15,12 +15,6 @@ from simulator.engines.kernels import kernel
 from simulator.engines.limits import check_sector
 from simulator.operators.excitations import ExcitationSet, Ladder
 
-MAX_START_AMPLITUDE = 0.3
-"""Radians. MP2 amplitudes grow without bound where gaps close; a rotation that large is no better a start."""
-
-MIN_GAP = 1e-3
-"""Hartree. Smaller or negative gaps (ROHF) say nothing about an amplitude but its sign."""
-
 MAX_PLAIN = 100
 """Excitations times determinants up to which kernels run as plain Python, 0.2 ms an energy: H2's and HeH+'s in a minimal basis."""
 
@@ -226,25 +220,6 @@ class SectorEngine:
         spin = fci.spin_op.spin_square0(c, self.problem.norb, self.problem.nelec)[0]
         return float(np.vdot(c, c)) * sum(self.problem.nelec), float(spin)
 
-    def mp2_parameters(self) -> np.ndarray:
-        """Second-order amplitudes -<D|H|HF> / gap of the first repetition, clamped, shape: (n_parameters,)."""
-        reference = np.zeros(self._shape)
-        reference[0, 0] = 1.0
-        coupling = self._hamiltonian(reference)
-        out = np.zeros(self.n_parameters)
-        a_src, a_dst, a_sgn, a_off, b_src, b_dst, b_sgn, b_off = self._tables
-        first = len(self.ansatz.excitations) // max(1, self._reps())
-        for e, excitation in enumerate(self.ansatz.excitations[:first]):
-            i, s_alpha = _from_reference(self._which[e, 0], a_src, a_dst, a_sgn, a_off)
-            j, s_beta = _from_reference(self._which[e, 1], b_src, b_dst, b_sgn, b_off)
-            gap = max(excitation.gap(self.problem.mo_ea, self.problem.mo_eb), MIN_GAP)
-            out[self.ansatz.parameter[e]] = -s_alpha * s_beta * coupling[i, j] / gap
-        return np.clip(out, -MAX_START_AMPLITUDE, MAX_START_AMPLITUDE)
-
-    def _reps(self) -> int:
-        distinct = len(dict.fromkeys(self.ansatz.excitations))
-        return len(self.ansatz.excitations) // distinct if distinct else 1
-
     def _hamiltonian(self, c: np.ndarray) -> np.ndarray:
         with omp_threads(c.size):
             out = self._contract(self._h2, c, self.problem.norb, self.problem.nelec, self._links)
@@ -272,13 +247,3 @@ def _tables(
         strings = np.asarray(cistring.make_strings(range(norb), nelec[spin]), dtype=np.int64)
         tables += (string_tables.plain if plain else string_tables)(strings, rows)
     return tuple(tables), which
-
-
-def _from_reference(
-    ladder: int, source: np.ndarray, target: np.ndarray, sign: np.ndarray, offset: np.ndarray
-) -> tuple[int, float]:
-    """Where a ladder takes the first string (Hartree-Fock's), and with which sign."""
-    if ladder < 0:
-        return 0, 1.0
-    k = offset[ladder] + int(np.flatnonzero(source[offset[ladder] : offset[ladder + 1]] == 0)[0])
-    return int(target[k]), float(sign[k])

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from simulator.chemistry.integrals import Problem
     from simulator.chemistry.references import Reference
     from simulator.operators.hamiltonian import QubitHamiltonian
-    from simulator.vqe.loop import IterationRecord, Solution
+    from simulator.vqe.loop import Solution
+    from simulator.vqe.search import IterationRecord
 
 SWITCH_SECONDS = 5e-4
 _CACHED_PROBLEMS = 4
@@ -333,13 +334,14 @@ def _result(
             "references": [_reference_record(r, energy, problem.hf_energy) for r in prepared.references],
         }  # fmt: skip
     if solution is not None:
+        verdict = solution.verdict
         fields |= {
             "standard_error": solution.standard_error, "converged": solution.converged,
-            "convergence_reason": solution.reason, "aer_energy": solution.aer_energy,
-            "aer_reason": solution.aer_reason, "electron_number": solution.electron_number,
-            "s_squared": solution.s_squared, "physical": solution.physical,
-            "physical_reason": solution.physical_reason, "n_parameters": len(solution.parameters),
-            "circuit_depth": solution.circuit_depth, "two_qubit_gates": solution.two_qubit_gates,
+            "convergence_reason": solution.reason, "aer_energy": verdict.aer_energy,
+            "aer_reason": verdict.aer_reason, "electron_number": verdict.electron_number,
+            "s_squared": verdict.s_squared, "physical": verdict.physical,
+            "physical_reason": verdict.reason, "n_parameters": len(solution.parameters),
+            "circuit_depth": verdict.circuit_depth, "two_qubit_gates": verdict.two_qubit_gates,
             "evaluations": solution.evaluations, "gradient_evaluations": solution.gradient_evaluations,
             "notes": [*fields.get("notes", []), *solution.notes, *_without_yardstick(prepared)],
             "parameters": _parameter_records(solution.labels, solution.initial_parameters, solution.parameters),

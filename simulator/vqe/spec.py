@@ -244,6 +244,13 @@ class RunSpec:
         return MAX_PARAMETERS if self.integrals is None else min(MAX_PARAMETERS, self.integrals.max_parameters)
 
     @property
+    def estimated_by(self) -> tuple[str, ...]:
+        """What makes the run's energies estimates, in words; empty where they are exact to rounding."""
+        given = {"shots": self.shots is not None, "noise": self.noise is not None}
+        given["single precision"] = self.precision == "single"
+        return tuple(name for name, is_given in given.items() if is_given)
+
+    @property
     def molecule_id(self) -> str:
         return self.molecule.molecule_id
 

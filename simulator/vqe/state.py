@@ -9,10 +9,9 @@ from simulator.chemistry.references import compute_references
 from simulator.engines.limits import check_statevector
 from simulator.engines.statevector import StatevectorEngine
 from simulator.errors import InputError
-from simulator.operators.circuits import uccsd_gates
 from simulator.operators.hamiltonian import Mapping, qubit_hamiltonian
 from simulator.stages import Stages
-from simulator.vqe.loop import _excitations, _gates
+from simulator.vqe.ansatz import ansatz_gates, choose_excitations, choose_screening
 
 if TYPE_CHECKING:
     from simulator.vqe.spec import RunSpec
@@ -35,11 +34,8 @@ def state_vector(spec: "RunSpec", parameters: np.ndarray) -> np.ndarray:
     problem = build_problem(spec, stages)
     mapping = Mapping(spec.mapper, problem.norb, problem.nelec)
     references = compute_references(problem, spec, stages)  # they decide which excitations the run had
-    excitations, _ = _excitations(spec, problem, references)
-    gates = _gates(spec, problem, mapping, excitations)
-    if gates is None:
-        assert excitations is not None
-        gates = uccsd_gates(excitations, mapping)
+    excitations = choose_excitations(spec, problem, choose_screening(spec, problem, references))
+    gates = ansatz_gates(spec, excitations, mapping)
     check_statevector(gates.n_qubits)
     if len(parameters) != gates.n_parameters:
         raise InputError(f"the state has {gates.n_parameters} parameters, not {len(parameters)}")

@@ -124,8 +124,8 @@ def test_a_run_ends_where_that_of_the_molecule_ends(dumped, name):
     found, expected = solved(make_spec(given(dumped, name))), solved(make_spec(load_molecule(name)))
     assert found.energy == pytest.approx(expected.energy, abs=1e-8)
     assert (found.n_parameters, found.labels) == (expected.n_parameters, expected.labels)  # ORBSYM screens alike
-    assert (found.physical, found.converged) == (True, True)
-    assert found.s_squared == pytest.approx(expected.s_squared, abs=1e-6)
+    assert (found.verdict.physical, found.converged) == (True, True)
+    assert found.verdict.s_squared == pytest.approx(expected.verdict.s_squared, abs=1e-6)
 
 
 @pytest.mark.parametrize("options", [{}, {"mapper": "parity", "ansatz": "efficient_su2", "max_iterations": 3}])

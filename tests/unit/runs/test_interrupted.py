@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 import simulator.vqe.loop
+import simulator.vqe.search
 from simulator.chemistry.molecules import load_molecule
 from simulator.errors import Interrupted
 from simulator.events.records import Iteration, Result
@@ -39,7 +40,7 @@ class StopAt:
 
     def __init__(self, session, where: str, how: str, monkeypatch) -> None:
         self.session, self.where, self.how = session, where, how
-        verify = simulator.vqe.loop._verify
+        verify = simulator.vqe.loop.verify
 
         def verifying(*given):
             self.reached("verification")
@@ -47,7 +48,7 @@ class StopAt:
             self.reached("checked")
             return verdict
 
-        monkeypatch.setattr(simulator.vqe.loop, "_verify", verifying)
+        monkeypatch.setattr(simulator.vqe.loop, "verify", verifying)
         self.reached("run")
 
     def reached(self, where: str) -> None:
@@ -119,7 +120,7 @@ def test_a_stopped_optimization_keeps_its_best_point_without_another_evaluation(
     monkeypatch.setattr(SectorEngine, "energy_and_gradient", lambda *a: calls.append("gradient") or evaluate(*a))
     monkeypatch.setattr(SectorEngine, "energy", lambda *a: calls.append("energy"))
     monkeypatch.setattr(SectorEngine, "n_electrons_and_spin", lambda *a: calls.append("checks"))
-    monkeypatch.setattr(simulator.vqe.loop, "_REMEMBERED_POINTS", 1)
+    monkeypatch.setattr(simulator.vqe.search, "REMEMBERED_POINTS", 1)
     _, result = stopped_run(tmp_path, monkeypatch, "start", "flag", optimizer="l-bfgs-b", initial_point="random")
     assert result.status == "interrupted"
     assert calls == ["gradient"]
@@ -145,7 +146,7 @@ def test_a_plain_keyboard_interrupt_in_the_checks_keeps_the_minimum(tmp_path, mo
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(simulator.vqe.loop, "_verify", interrupted)
+    monkeypatch.setattr(simulator.vqe.loop, "verify", interrupted)
     monkeypatch.chdir(tmp_path)
     session = Session(ListSink(), Settings(data_dir=tmp_path))
     result = session.execute(make_spec(load_molecule("h2")), "h2")

@@ -13,9 +13,10 @@ from simulator.errors import InputError, RunFailed
 from simulator.operators.circuits import library_gates
 from simulator.operators.hamiltonian import Mapping, qubit_hamiltonian
 from simulator.stages import Stages
-from simulator.vqe import loop as vqe
+from simulator.vqe import search
 from simulator.vqe import spec as spec_module
-from simulator.vqe.loop import _Search, minimize
+from simulator.vqe.loop import minimize
+from simulator.vqe.search import Search
 from simulator.vqe.spec import Noise, make_spec
 
 
@@ -36,15 +37,15 @@ def test_defaults_reach_chemical_accuracy(name):
     found, _, (_, exact) = solve(name)
     assert 0 <= found.energy - exact + 1e-8 < 1.6e-3
     assert found.converged
-    assert found.physical is True
-    assert found.aer_energy == pytest.approx(found.energy, abs=1e-8)
-    assert found.two_qubit_gates > 0
+    assert found.verdict.physical is True
+    assert found.verdict.aer_energy == pytest.approx(found.energy, abs=1e-8)
+    assert found.verdict.two_qubit_gates > 0
 
 
 @pytest.mark.parametrize(("name", "spin_squared"), [("oh", 0.75), ("o2", 2.0), ("ch2", 2.0)])
 def test_open_shells_have_their_spin_and_stay_above_fci(name, spin_squared):
     found, _, (_, exact) = solve(name)
-    assert found.s_squared == pytest.approx(spin_squared, abs=1e-3)
+    assert found.verdict.s_squared == pytest.approx(spin_squared, abs=1e-3)
     assert -1e-8 < found.energy - exact < 1.6e-3
 
 
@@ -59,23 +60,23 @@ def test_square_h4_is_not_screened_starts_perturbed_and_says_so():
 def test_every_engine_and_mapping_gives_one_energy(engine, mapper):
     found, _, (_, exact) = solve("heh+", engine=engine, mapper=mapper)
     assert found.energy == pytest.approx(exact, abs=1e-7)
-    assert found.physical is True
+    assert found.verdict.physical is True
 
 
 @pytest.mark.parametrize("ansatz", ["efficient_su2", "real_amplitudes", "excitation_preserving"])
 def test_other_ansatze_run_and_are_judged(ansatz):
     found, _, (_, exact) = solve("h2", ansatz=ansatz, mapper="parity", max_iterations=200)
-    assert found.aer_energy == pytest.approx(found.energy, abs=1e-8)
+    assert found.verdict.aer_energy == pytest.approx(found.energy, abs=1e-8)
     assert found.energy > exact - 1e-8
     assert found.n_parameters == len(found.labels) == len(found.parameters)
 
 
 def test_an_unphysical_state_is_called_so_with_the_reason():
     found, _, _ = solve("heh+", ansatz="efficient_su2", max_iterations=200)  # HeH is lower than HeH+
-    assert found.physical is False
-    assert "3.0000 electrons instead of 2" in found.physical_reason
-    assert "<S^2> is 0.7500 instead of 0" in found.physical_reason
-    assert "below the exact energy of its sector" in found.physical_reason
+    assert found.verdict.physical is False
+    assert "3.0000 electrons instead of 2" in found.verdict.reason
+    assert "<S^2> is 0.7500 instead of 0" in found.verdict.reason
+    assert "below the exact energy of its sector" in found.verdict.reason
 
 
 @pytest.mark.parametrize("optimizer", ["l-bfgs-b", "slsqp", "cobyla", "spsa", "nelder-mead", "powell"])
@@ -166,7 +167,7 @@ def test_a_run_that_begins_at_its_minimum_is_converged(monkeypatch):
     given = {"initial_point": "vector", "initial_vector": tuple(first.parameters.tolist())}
     again, _, _ = solve("lih", **given)
     assert (again.iterations, again.converged, again.notes) == (0, True, ())
-    monkeypatch.setattr(vqe, "CHEMICAL_ACCURACY", 0.0)  # as where the exact energy is out of the ansatz's reach
+    monkeypatch.setattr(search, "CHEMICAL_ACCURACY", 0.0)  # as where the exact energy is out of the ansatz's reach
     unsure, _, _ = solve("lih", **given)
     assert unsure.converged is True
     assert unsure.notes[0].startswith("the run ended where it started, a stationary point, 0.0")
@@ -181,9 +182,9 @@ def test_shots_give_a_standard_error_and_no_verdict():
     found, records, (_, exact) = solve("h2", shots=2000, optimizer="cobyla", max_iterations=8)
     assert 1e-4 < found.standard_error < 0.05
     assert all(r.standard_error is not None for r in records)
-    assert found.physical is None
-    assert "shots" in found.physical_reason
-    assert found.aer_energy >= exact - 1e-8
+    assert found.verdict.physical is None
+    assert "shots" in found.verdict.reason
+    assert found.verdict.aer_energy >= exact - 1e-8
 
 
 def test_a_sampled_energy_is_measured_again_at_the_end():
@@ -216,12 +217,10 @@ def test_sampled_energies_are_right_on_average_whatever_the_optimizer_picks(opti
         engine = TwoOutcomes(1024, seed)
         spec = make_spec(load_molecule("h2"), shots=1024, optimizer=optimizer, max_iterations=12, seed=seed)
         records = []
-        search = _Search(spec, engine, records.append, lambda: False)
-        minimum, _ = search.run(np.array([0.8, -0.4]), [])
-        energy, deviation = search.final(minimum, [])
-        errors.append(energy - engine.exact(minimum.parameters))
-        deviations.append(deviation)
-        luckiest.append(min(r.energy for r in records) - engine.exact(minimum.parameters))
+        optimum = Search(spec, engine, records.append, lambda: False).run(np.array([0.8, -0.4]))
+        errors.append(optimum.energy - engine.exact(optimum.parameters))
+        deviations.append(optimum.standard_error)
+        luckiest.append(min(r.energy for r in records) - engine.exact(optimum.parameters))
     of_the_mean = np.sqrt(np.sum(np.square(deviations))) / 200
     assert abs(np.mean(errors)) < 2 * of_the_mean
     if optimizer == "nelder-mead":
@@ -233,7 +232,7 @@ def test_noise_raises_the_minimum():
         "h2", noise=Noise(two_qubit=0.01), aer_method="density_matrix", optimizer="cobyla", max_iterations=15
     )
     assert found.energy > exact + 0.01
-    assert found.physical is None
+    assert found.verdict.physical is None
 
 
 def test_a_stop_keeps_the_best_point():
@@ -262,8 +261,8 @@ def test_a_broken_engine_is_not_believed(monkeypatch):
     plain = SectorEngine.energy_and_gradient
     monkeypatch.setattr(SectorEngine, "energy_and_gradient", lambda s, x: (plain(s, x)[0] + 1e-6, plain(s, x)[1]))
     found, _, _ = solve("h2")
-    assert found.physical is False
-    assert "our engine and Aer differ by 1.0e-06 hartree" in found.physical_reason
+    assert found.verdict.physical is False
+    assert "our engine and Aer differ by 1.0e-06 hartree" in found.verdict.reason
 
 
 @pytest.mark.parametrize(("below", "believed"), [(1e-3, False), (1e-7, True)])
@@ -275,15 +274,15 @@ def test_an_energy_below_the_exact_one_of_its_spin_is_not_believed(below, believ
         spec, problem, qubit_hamiltonian(problem, spec.mapper, Stages()), known, observe=lambda _: None,
         should_stop=lambda: False, stages=Stages(),
     )  # fmt: skip
-    assert found.physical is believed
+    assert found.verdict.physical is believed
     if not believed:
-        assert "energy 1.0e-03 hartree below FCI, the exact energy of its spin" in found.physical_reason
+        assert "energy 1.0e-03 hartree below FCI, the exact energy of its spin" in found.verdict.reason
 
 
 def test_a_register_too_large_for_the_check_says_so():
     found, _, _ = solve("h2", basis="cc-pvdz")
-    assert found.physical is None
-    assert found.aer_reason == "20 qubits, checked on Aer up to 16"
+    assert found.verdict.physical is None
+    assert found.verdict.aer_reason == "20 qubits, checked on Aer up to 16"
 
 
 def test_without_parameters_hartree_fock_is_the_answer(tmp_path):
