@@ -7,6 +7,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -223,6 +224,29 @@ def test_runs_are_told_of_when_their_tables_cannot_be_built(capsys, data):
 
 
 # --- services ---
+
+
+@pytest.mark.broad  # each waits ten seconds for an answer
+@pytest.mark.parametrize("name", ["topics", "watch"])
+def test_a_broker_that_is_away(capsys, monkeypatch, name):
+    monkeypatch.setenv("VQE_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    check(capsys, OF_KAFKA[name], {1}, "127.0.0.1:1")
+
+
+def test_a_run_goes_on_without_a_broker_and_keeps_its_events(capsys, monkeypatch):
+    monkeypatch.setenv("VQE_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    monkeypatch.setenv("VQE_REGISTRY_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("VQE_DELIVERY_SECONDS", "0.2")
+    assert _run(["run", "h2", "--sink", "kafka", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "completed"
+    assert list(Path("vqe-data/spool").rglob("*.avro")), "the events that could not be delivered are gone"
+
+
+def test_a_postgres_that_takes_connections_and_never_answers(capsys, monkeypatch, data):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        monkeypatch.setenv("VQE_CATALOG_URI", f"postgresql+psycopg2://u:{SECRET}@127.0.0.1:{port}/db?connect_timeout=2")
+        check(capsys, WRITERS["build"], {1}, r"u:\*\*\*@127.0.0.1:.* does not answer: .*timeout")
 
 
 @pytest.mark.parametrize(
