@@ -42,6 +42,21 @@ def test_an_orientation_does_not_change_the_energy(name, decimals):
     assert found.solution.energy == pytest.approx(without_symmetry(rounded), abs=1e-7)
 
 
+@pytest.mark.broad
+@pytest.mark.parametrize("decimals", [4, 5, 6])
+@pytest.mark.parametrize("name", ["h2", "lih", "beh2", "h2o", "nh3", "ch4", "n2", "co", "hf", "c2h4"])
+def test_none_of_forty_orientations_changes_an_energy(name, decimals):
+    if name == "c2h4":
+        atoms = ETHYLENE
+    else:
+        molecule = load_molecule(name)
+        atoms = tuple(zip(molecule.elements, molecule.geometry, strict=True))
+    for seed in range(40):
+        rounded = turned(atoms, decimals, seed=1000 * decimals + seed)
+        found = solve_orbitals(make_spec(rounded)).solution.energy
+        assert found == pytest.approx(without_symmetry(rounded), abs=1e-7), f"orientation {seed}"
+
+
 def test_five_decimals_are_detected_at_a_looser_tolerance_with_a_note():
     bad = (
         ("C", (0.00251, 0.32545, 0.58507)), ("C", (-0.00251, -0.32545, -0.58507)), ("H", (-0.01592, -0.21260, 1.52823)),
