@@ -68,5 +68,10 @@ class _CountedFile:
         self.bytes_read[self.path] += len(found)
         return found
 
+    def read_buffer(self, size: int | None = None) -> pa.Buffer:  # Arrow prefers it to read, where there is one
+        found = self.file.read_buffer(size)
+        self.bytes_read[self.path] += found.size
+        return found
+
     def __getattr__(self, name: str) -> Any:  # seek, tell, size, close, closed, ...
         return getattr(self.file, name)
