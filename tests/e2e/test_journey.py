@@ -160,7 +160,7 @@ def test_a_new_container_compiles_no_kernel(stack):
     for engine in ("sector", "statevector"):
         done = subprocess.run(
             ["docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp", "--network", "none",
-             "-e", "NUMBA_DEBUG_CACHE=1", image, "run", "h2", "--engine", engine],
+             "-e", "NUMBA_DEBUG_CACHE=1", image, "run", "lih", "--engine", engine],
             capture_output=True, text=True, timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
