@@ -82,6 +82,7 @@ class Broker:
         consumer = confluent_kafka.Consumer(
             {"bootstrap.servers": self.address, "group.id": "test", "log_level": 0, "fetch.wait.max.ms": 50}
         )
+        consumer.list_topics(topic)  # else the first fetch waits half a second for the metadata
         consumer.assign([confluent_kafka.TopicPartition(topic, 0, confluent_kafka.OFFSET_BEGINNING)])
         found: list[bytes] = []
 
