@@ -8,9 +8,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from simulator.errors import Interrupted, RunFailed
+from simulator.errors import InputError, Interrupted, RunFailed
 from simulator.events import records
-from simulator.runs.session import Observer, Session
+from simulator.runs.session import Observer, Prepared, Session
 from simulator.settings import Settings, load_settings
 from simulator.sinks import Sink
 from simulator.vqe.spec import RunSpec
@@ -29,6 +29,7 @@ class Result:
     """The event with everything that is known of the run; the properties below are its most wanted fields."""
     iterations: tuple[records.Iteration, ...] = field(repr=False)
     """The optimizer's iterations; iteration 0 is the initial point."""
+    _prepared: Prepared | None = field(repr=False, compare=False)  # None where the run ended before there was a problem
 
     @property
     def energy(self) -> float:
@@ -87,11 +88,14 @@ class Result:
         the noiseless state.
 
         Raises:
-            InputError: it would not fit into memory.
+            InputError: it would not fit into memory, or the run was stopped before it had parameters.
         """
         from simulator.vqe.state import state_vector
 
-        return state_vector(self.spec, self.parameters)
+        if self._prepared is None:
+            raise InputError("the run was stopped before it had a state")
+        built = self._prepared
+        return state_vector(self.spec, built.problem, built.hamiltonian, built.references, self.parameters)
 
 
 class RunInterrupted(Interrupted):
@@ -156,26 +160,28 @@ def run_vqe(
     settings = load_settings(data_dir=None if data_dir is None else Path(data_dir))
     if data_dir is None:
         return _run(spec, name, sink, settings, observer)
-    from simulator.sinks.file import FileSink
+    from simulator.runs.sink import make_sink
     from spark_jobs.batch import build
     from spark_jobs.location import Location
 
     Location.of(settings.data_dir).check()
-    file_sink = FileSink(settings.raw_dir)
+    files = make_sink(settings.model_copy(update={"sink": "file"}))
     try:
-        result = _run(spec, name, file_sink, settings, observer)
+        result = _run(spec, name, files, settings, observer)
     finally:
-        file_sink.close()
+        files.close()
     build(settings.data_dir)
     return result
 
 
 def _run(spec: RunSpec, name: str | None, sink: Sink | None, settings: Settings, observer: Observer | None) -> Result:
     recorder = _Recorder(sink)
-    session = Session(recorder, settings.model_copy(update={"record_parameters": "all"}))
+    if sink is None:  # what is in memory is the caller's alone, and whole
+        settings = settings.model_copy(update={"record_parameters": "all"})
+    session = Session(recorder, settings)
     event = session.execute(spec, name or spec.molecule.formula, observer=observer)
     recorder.flush()
-    result = Result(spec, event, tuple(recorder.iterations))
+    result = Result(spec, event, tuple(recorder.iterations), session.prepared(spec))
     if event.status == "failed":
         raise RunFailed(event.error or "the run failed")
     if event.status == "interrupted":

@@ -36,7 +36,7 @@ from simulator.vqe.records import molecule_record, spec_record
 from simulator.vqe.spec import RunSpec
 
 if TYPE_CHECKING:
-    from simulator.chemistry.integrals import Problem
+    from simulator.chemistry.problem import Problem
     from simulator.chemistry.references import Reference
     from simulator.operators.hamiltonian import QubitHamiltonian
     from simulator.vqe.loop import Solution
@@ -55,7 +55,9 @@ class Observer(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Prepared:
+class Prepared:
+    """What the runs of one problem share."""
+
     problem: "Problem"
     references: "tuple[Reference, ...]"
     hamiltonian: "QubitHamiltonian"
@@ -65,7 +67,7 @@ class _Prepared:
 class _Progress:
     """What a run has reached, so that a failed or interrupted one keeps it."""
 
-    prepared: _Prepared | None = None
+    prepared: Prepared | None = None
     solution: "Solution | None" = None
     initial: list[float] | None = None
     last: "IterationRecord | None" = None
@@ -85,7 +87,7 @@ class Session:
         self.stop_requested = False
         self._may_be_left = False
         self._sent: dict[str, int] = {}
-        self._problems: OrderedDict[str, _Prepared] = OrderedDict()
+        self._problems: OrderedDict[str, Prepared] = OrderedDict()
 
     def request_stop(self) -> None:
         """End the run under way as interrupted; for signal handlers, which Python calls in the main thread.
@@ -222,13 +224,17 @@ class Session:
         finally:
             self._may_be_left = False
 
+    def prepared(self, spec: RunSpec) -> Prepared | None:
+        """What a run of this session has built for the specification's problem; None where it came to nothing or is forgotten."""
+        return self._problems.get(spec.problem_id)
+
     def _begin_stage(self, stage: str) -> None:
         self._may_be_left = stage != "optimization"
         if self.stop_requested:
             raise Interrupted
 
-    def _prepare(self, spec: RunSpec, stages: Stages, tell: Callable[[str], None]) -> _Prepared:
-        if (known := self._problems.get(spec.problem_id)) is not None:
+    def _prepare(self, spec: RunSpec, stages: Stages, tell: Callable[[str], None]) -> Prepared:
+        if (known := self.prepared(spec)) is not None:
             self._problems.move_to_end(spec.problem_id)
             return known
         from simulator.chemistry.integrals import build_problem
@@ -241,7 +247,7 @@ class Session:
         tell("references")
         references = compute_references(problem, spec, stages)
         tell("mapping")
-        prepared = _Prepared(problem, references, qubit_hamiltonian(problem, spec.mapper, stages))
+        prepared = Prepared(problem, references, qubit_hamiltonian(problem, spec.mapper, stages))
         self._problems[spec.problem_id] = prepared
         if len(self._problems) > _CACHED_PROBLEMS:
             self._problems.popitem(last=False)
@@ -370,7 +376,7 @@ def _result(
     )  # fmt: skip
 
 
-def _without_yardstick(prepared: _Prepared | None) -> list[str]:
+def _without_yardstick(prepared: Prepared | None) -> list[str]:
     from simulator.chemistry.references import no_yardstick
 
     reason = None if prepared is None else no_yardstick(prepared.references)

@@ -69,6 +69,14 @@ def test_with_a_data_dir_the_tables_hold_the_run(tmp_path):
         tables["nonsense"]
 
 
+def test_with_a_data_dir_the_settings_hold_and_in_memory_all_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("VQE_RECORD_PARAMETERS", "none")
+    spec = make_spec(load_molecule("h2"))
+    run_vqe(spec, data_dir=tmp_path)
+    assert open_tables(tmp_path)["vqe_iterations"]["parameters"].to_pylist() == [None] * 4
+    assert all(iteration.parameters is not None for iteration in run_vqe(spec).iterations)
+
+
 def test_a_sink_gets_every_event_and_stays_open():
     class Kept:
         def __init__(self):
