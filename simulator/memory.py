@@ -9,6 +9,13 @@ MAX_QUBITS = 64
 """A Pauli string is two unsigned 64-bit masks."""
 
 
+def too_many_qubits(n_qubits: int) -> str | None:
+    """Why a qubit Hamiltonian may not be so large; None where it may."""
+    if n_qubits <= MAX_QUBITS:
+        return None
+    return f"{n_qubits} qubits are more than the {MAX_QUBITS} that qubit Hamiltonians may have"
+
+
 def available_bytes() -> int:
     """Memory that this process may still take, in bytes: the lesser of the host's and the control group's."""
     limits = [_host_available()]

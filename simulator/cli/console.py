@@ -20,3 +20,8 @@ class PlainConsole(Console):
     def on_broken_pipe(self) -> None:
         """A reader such as `head` has enough: the command line says how to end then."""
         raise BrokenPipeError
+
+
+def stdout_console() -> PlainConsole:
+    """Standard output; what is no terminal has no width, and nothing is cut there."""
+    return PlainConsole(width=None if sys.stdout.isatty() else 160)

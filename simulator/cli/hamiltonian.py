@@ -9,13 +9,13 @@ from simulator.cli import options as o
 from simulator.errors import InputError
 
 if TYPE_CHECKING:
-    from simulator.chemistry.integrals import Problem
+    from simulator.chemistry.problem import Problem
     from simulator.operators.hamiltonian import QubitHamiltonian
     from simulator.vqe.spec import RunSpec
 
 
 def hamiltonian(
-    molecule: Annotated[str | None, typer.Argument(help=f"A {o.MOLECULE_HELP}.")] = None,
+    molecule: o.OneMolecule = None,
     atoms: o.Atoms = None,
     basis: o.Basis = None,
     charge: o.Charge = None,
@@ -66,26 +66,28 @@ def summary(
     name: str, spec: "RunSpec", problem: "Problem", qubits: "QubitHamiltonian | None", uncounted: str | None
 ) -> dict[str, Any]:
     """What `vqe hamiltonian` tells; energies in hartree."""
-    mapping = None if qubits is None else qubits.n_qubits
+    of_qubits: dict[str, Any] = dict.fromkeys(("n_qubits", "n_terms", "hamiltonian_id"))
+    if qubits is not None:
+        of_qubits = {
+            "n_qubits": qubits.n_qubits, "n_terms": len(qubits.labels), "hamiltonian_id": qubits.hamiltonian_id,
+        }  # fmt: skip
     return {
         "molecule": name, "basis": spec.basis, "mapper": spec.mapper, "n_orbitals": problem.norb,
         "orbital_numbers": [i + 1 for i in problem.active_orbitals], "n_alpha": problem.nelec[0],
         "n_beta": problem.nelec[1], "n_frozen_orbitals": problem.n_core, "hf_energy": problem.hf_energy,
-        "energy_offset": problem.energy_offset, "n_qubits": mapping,
-        "n_terms": None if qubits is None else len(qubits.labels),
-        "hamiltonian_id": None if qubits is None else qubits.hamiltonian_id, "problem_id": problem.problem_id,
+        "energy_offset": problem.energy_offset, **of_qubits, "problem_id": problem.problem_id,
         "notes": [*problem.notes, *([] if uncounted is None else [f"no qubit Hamiltonian: {uncounted}"])],
     }  # fmt: skip
 
 
 def _on_qubits(spec: "RunSpec", problem: "Problem") -> "tuple[QubitHamiltonian | None, str | None]":
     """The operator, or why there is none: integrals may be written of more orbitals than runs can have."""
-    from simulator.memory import MAX_QUBITS
+    from simulator.memory import too_many_qubits
     from simulator.operators.hamiltonian import qubit_hamiltonian
     from simulator.stages import Stages
 
-    if problem.n_qubits > MAX_QUBITS:
-        return None, f"{problem.n_qubits} qubits are more than the {MAX_QUBITS} that qubit Hamiltonians may have"
+    if (reason := too_many_qubits(problem.n_qubits)) is not None:
+        return None, reason
     try:
         return qubit_hamiltonian(problem, spec.mapper, Stages()), None
     except InputError as error:
@@ -104,7 +106,7 @@ def _lines(out: Path, problem: "Problem", qubits: "QubitHamiltonian | None", unc
 
 
 def _show(told: dict[str, Any]) -> None:
-    from simulator.cli.progress import _stdout
+    from simulator.cli.console import stdout_console
 
     numbers, n_qubits = told["orbital_numbers"], told["n_qubits"]
     frozen = f", {told['n_frozen_orbitals']} frozen" if told["n_frozen_orbitals"] else ""
@@ -118,9 +120,9 @@ def _show(told: dict[str, Any]) -> None:
         ("terms", "" if told["n_terms"] is None else f"{told['n_terms']:,}"),
         ("hamiltonian_id", told["hamiltonian_id"] or ""),
     ]
-    console = _stdout()
+    console = stdout_console()
     for name, value in rows:
         if value:
-            console.print(f"{name:<15}{value}", highlight=False, soft_wrap=True)
+            console.print(f"{name:<15}{value}", soft_wrap=True)
     for note in told["notes"]:
-        console.print(note, highlight=False, soft_wrap=True)
+        console.print(note, soft_wrap=True)

@@ -128,6 +128,7 @@ NoiseText = Annotated[
         text="Noise of the aer engine: one_qubit=P,two_qubit=P,readout=P; each may be left out.",
     ),
 ]
+OneMolecule = Annotated[str | None, typer.Argument(help=f"A {MOLECULE_HELP}.")]
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="Folder of raw files and tables.", show_default="./vqe-data")
 ]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def orbitals(
-    molecule: Annotated[str | None, typer.Argument(help=f"A {o.MOLECULE_HELP}.")] = None,
+    molecule: o.OneMolecule = None,
     atoms: o.Atoms = None,
     basis: o.Basis = None,
     charge: o.Charge = None,
@@ -118,7 +118,7 @@ def _show(heading: str, spec: "RunSpec", notes: tuple[str, ...], rows: list[dict
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from simulator.cli.progress import _stdout
+    from simulator.cli.console import stdout_console
 
     table = Table(title=f"Orbitals of {heading}", title_justify="left", box=SIMPLE_HEAD)
     for column in (
@@ -138,14 +138,12 @@ def _show(heading: str, spec: "RunSpec", notes: tuple[str, ...], rows: list[dict
             "" if row["natural_occupation"] is None else f"{row['natural_occupation']:.4f}", ", ".join(map(str, row["degenerate_with"])),
             "yes" if row["active"] else "", ", ".join(row["functions"]),
         )  # fmt: skip
-    console = _stdout()
+    console = stdout_console()
     console.print(table)
     for note in notes:
-        console.print(note, highlight=False, soft_wrap=True)
+        console.print(note, soft_wrap=True)
     if spec.natural_orbitals is not None:
-        console.print(
-            "These are natural orbitals; --orbitals takes the numbers of the list without auto.", highlight=False
-        )
+        console.print("These are natural orbitals; --orbitals takes the numbers of the list without auto.")
         return
     how = "number, name or irrep" if spec.integrals is None else "number"
-    console.print(f"Choose active ones by {how}: vqe run ... --orbitals 2,3,6", highlight=False)
+    console.print(f"Choose active ones by {how}: vqe run ... --orbitals 2,3,6")

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from simulator.cli.console import PlainConsole
+from simulator.cli.console import PlainConsole, stdout_console
 from simulator.events.records import Iteration, Result
 from simulator.runs.summary import summary_record
 
@@ -107,14 +107,9 @@ def print_json(result: Result) -> None:
     sys.stdout.flush()
 
 
-def _stdout() -> PlainConsole:
-    """Standard output; what is no terminal has no width, and nothing is cut there."""
-    return PlainConsole(width=None if sys.stdout.isatty() else 160)
-
-
 def print_summary(results: list[Result], settings: "Settings", report: Any) -> None:
     """A table of the runs on stdout, the notes under it, and where the data are."""
-    console = _stdout()
+    console = stdout_console()
     table = Table(title="VQE runs", title_justify="left", box=SIMPLE_HEAD)
     narrow = console.width < 100
     columns: list[tuple[str, JustifyMethod, Callable[[Result], str | Text]]] = [

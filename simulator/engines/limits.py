@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from simulator.errors import InputError
-from simulator.memory import MAX_QUBITS, check_memory, n_determinants
+from simulator.memory import check_memory, n_determinants, too_many_qubits
 
 if TYPE_CHECKING:
     from simulator.engines.base import EngineSpec
@@ -19,11 +19,8 @@ def check_run(spec: "EngineSpec", norb: int, nelec: tuple[int, int]) -> None:
         InputError: more qubits than masks hold, or more memory than there is.
     """
     n_qubits = 2 * norb
-    if n_qubits > MAX_QUBITS:
-        raise InputError(
-            f"{n_qubits} qubits are more than the {MAX_QUBITS} that qubit Hamiltonians may have"
-            " (use a smaller basis or an active space)"
-        )
+    if (reason := too_many_qubits(n_qubits)) is not None:
+        raise InputError(f"{reason} (use a smaller basis or an active space)")
     if spec.mapper == "parity" and norb > 1:
         n_qubits -= 2
     if spec.engine == "sector":
