@@ -2,9 +2,35 @@
 
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from types import ModuleType
 from typing import Any
+
+import pytest
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+@contextmanager
+def killed_when(what: str, owner: ModuleType, hook: str) -> Iterator[None]:
+    """The block dies, in this process, where it tells a hook of the step `what`; after it the hook is as it was.
+
+    Raises:
+        AssertionError: the block ended otherwise.
+    """
+
+    def die(step: str) -> None:
+        if step == what:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, hook, die)
+        with pytest.raises(Killed):
+            yield
 
 
 def die_at(step: int, hook: str, work: Callable[..., Any], *arguments: Any, **named: Any) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import raw_events
 from built_tables import everything, tags, two_runs
-from dying import die_at
+from dying import die_at, killed_when
 from raw_events import Run, write_runs
 
 from simulator.cli.main import _run as vqe
@@ -273,21 +273,13 @@ def test_without_all_files_it_is_built_anew_and_the_old_is_kept(made: Path, tmp_
     assert state(made) == before
 
 
-def test_killed_while_the_old_is_set_aside_nothing_is_lost(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_while_the_old_is_set_aside_nothing_is_lost(made: Path, tmp_path: Path) -> None:
     copy = copy_of(made, tmp_path / "copy")
     _without_a_data_file(copy)
     old = {p.name for p in (copy / "warehouse" / "vqe").rglob("*.parquet")}
 
-    def die(what: str) -> None:
-        if what == "set aside vqe":
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(relocate, "on_step", die)
-        with pytest.raises(KeyboardInterrupt):
-            relocate.relocate(copy)
+    with killed_when("set aside vqe", relocate, "on_step"):
+        relocate.relocate(copy)
     with pytest.raises(MisplacedTables):
         batch.build(copy, now=NOW)
     assert relocate.relocate(copy).rebuilt is not None

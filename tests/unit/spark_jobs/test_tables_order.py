@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 import raw_events
 import uuid_utils
+from dying import killed_when
 from raw_events import Run, write_runs
 
 from spark_jobs import batch, maintenance, warehouse
@@ -113,10 +114,6 @@ def test_a_history_whose_ids_are_out_of_order_is_read_by_its_commits(
         assert batch.new_batch_id(found) > max(ids)
 
 
-class Killed(BaseException):
-    """The process is gone."""
-
-
 @pytest.mark.parametrize(
     "dies_at",
     [
@@ -124,21 +121,13 @@ class Killed(BaseException):
         *(pytest.param(at, marks=pytest.mark.broad) for at in ("append molecules", "append system_metrics")),
     ],
 )
-def test_maintenance_after_a_batch_that_died_shows_none_of_its_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: str
-) -> None:
+def test_maintenance_after_a_batch_that_died_shows_none_of_its_rows(tmp_path: Path, dies_at: str) -> None:
     for number in (0, 1):
         tag = add(tmp_path, number).tag
     whole = seen(tmp_path)
 
-    def die(what: str) -> None:
-        if what == dies_at:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(warehouse, "on_commit", die)
-        with pytest.raises(Killed):
-            add(tmp_path, 2)
+    with killed_when(dies_at, warehouse, "on_commit"):
+        add(tmp_path, 2)
     assert seen(tmp_path) == seen(tmp_path, tag) == whole
     with Warehouse.read(tmp_path) as found:
         torn = [t for t in TABLES if not found.is_as_tagged(t, str(tag))]
@@ -160,15 +149,9 @@ def test_maintenance_after_a_batch_that_died_shows_none_of_its_rows(
         assert found.is_as_tagged(by_name("vqe_results"), found.published()[-1])
 
 
-def test_a_first_batch_that_died_shows_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def die(what: str) -> None:
-        if what == "append vqe_results":
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(warehouse, "on_commit", die)
-        with pytest.raises(Killed):
-            add(tmp_path, 0)
+def test_a_first_batch_that_died_shows_no_row(tmp_path: Path) -> None:
+    with killed_when("append vqe_results", warehouse, "on_commit"):
+        add(tmp_path, 0)
     assert set(seen(tmp_path).values()) == {0}
     maintenance.maintain(tmp_path)
     assert set(seen(tmp_path).values()) == {0}

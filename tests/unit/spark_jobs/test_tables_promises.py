@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 import raw_events
+from dying import killed_when
 from raw_events import Run, write_runs
 
 from spark_jobs import batch, filters, maintenance, quality, warehouse
@@ -90,22 +91,12 @@ def test_promises_are_checked_where_nothing_new_comes(tmp_path: Path, monkeypatc
     assert [(i.check_name, i.table_name, i.key_json) for i in told] == found[::-1]
 
 
-class Killed(BaseException):
-    """The process is gone."""
-
-
-def test_issues_of_a_batch_that_died_are_published_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_issues_of_a_batch_that_died_are_published_by_the_next(tmp_path: Path) -> None:
     write_runs(tmp_path, [Run(0)], streams=("vqe_run",))
     build(tmp_path, NOW)
 
-    def die(what: str) -> None:
-        if what == "append quality_issues":
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(warehouse, "on_commit", die)
-        with pytest.raises(Killed):
-            build(tmp_path, NOW + DAY)
+    with killed_when("append quality_issues", warehouse, "on_commit"):
+        build(tmp_path, NOW + DAY)
     assert issues(tmp_path) == []
     assert batch.build(tmp_path, now=NOW + DAY).batch_id is not None
     assert issues(tmp_path) == [of_run(Run(0), "run_without_result", "vqe_results")]
