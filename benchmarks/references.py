@@ -25,8 +25,9 @@ from pyscf.fci import cistring, direct_spin1
 from scipy.sparse import csr_matrix, kron
 from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
-from simulator.chemistry.integrals import Problem, build_problem, problem_determinants
+from simulator.chemistry.integrals import build_problem, problem_determinants
 from simulator.chemistry.molecules import Molecule
+from simulator.chemistry.problem import Problem
 from simulator.chemistry.references import compute_references
 from simulator.errors import VqeError
 from simulator.stages import Stages

@@ -5,6 +5,7 @@ any orbitals (that the first ones are occupied, that the Fock matrix is diagonal
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from simulator.chemistry.active_space import ActiveOrbitals, checked_space, cut_sets
 from simulator.chemistry.given_integrals import GivenIntegrals
 from simulator.chemistry.orbitals import SYMMETRY_TOLERANCE, largest_forbidden
-from simulator.chemistry.problem import Problem, SizeCheck
+from simulator.chemistry.problem import Problem, SizeCheck, fock_diagonals
 from simulator.chemistry.scf import STATIONARY_GRADIENT
 from simulator.errors import InputError
 
@@ -59,7 +60,6 @@ def given_orbitals(spec: "ProblemSpec") -> GivenOrbitals:
     first = _Determinant(h1, eri, _first_orbitals(integrals.norb, spec.nelec))
     h1, eri = h1[np.ix_(order, order)], eri[np.ix_(order, order, order, order)]
     determinant = _Determinant(h1, eri, determinant.occupation[order])
-    coupling = determinant.coupling
     orbsym, broken = _irreps(integrals, h1, eri, order)
     active = _active(spec, order, orbsym, determinant)
     notes = (
@@ -69,7 +69,7 @@ def given_orbitals(spec: "ProblemSpec") -> GivenOrbitals:
     )  # fmt: skip
     hf_energy = determinant.energy + integrals.core_energy
     return GivenOrbitals(
-        tuple(map(int, order)), h1, eri, orbsym, active, hf_energy, coupling, tuple(filter(None, notes))
+        tuple(map(int, order)), h1, eri, orbsym, active, hf_energy, determinant.coupling, tuple(filter(None, notes))
     )
 
 
@@ -97,15 +97,12 @@ def given_problem(spec: "ProblemSpec", check_size: SizeCheck | None = None) -> P
     offset = integrals.core_energy + float(np.sum((2 * found.h1 + mean_field)[core, core]))
     h1 = (found.h1 + mean_field)[np.ix_(space, space)]
     eri = found.eri[np.ix_(space, space, space, space)]
-    occupation = np.array([2, 1, 0]).repeat(
-        [active.nelec[1], active.nelec[0] - active.nelec[1], norb - active.nelec[0]]
-    )
-    fock_alpha, fock_beta = _Determinant(h1, eri, occupation).fock
-    mo_ea, mo_eb = fock_alpha.diagonal().copy(), fock_beta.diagonal().copy()
+    packed = ao2mo.restore(8, eri, norb)
+    mo_ea, mo_eb = fock_diagonals(h1, packed, norb, active.nelec)
     labels = np.zeros(len(found.order), np.int64) if found.orbsym is None else found.orbsym
     return Problem(
         molecule=spec.molecule, basis=spec.basis, problem_id=spec.problem_id, norb=norb, nelec=active.nelec,
-        h1=0.5 * (h1 + h1.T), eri=np.ascontiguousarray(ao2mo.restore(8, eri, norb)), energy_offset=offset,
+        h1=0.5 * (h1 + h1.T), eri=np.ascontiguousarray(packed), energy_offset=offset,
         hf_energy=found.hf_energy, mo_energy=0.5 * (mo_ea + mo_eb), mo_ea=mo_ea, mo_eb=mo_eb,
         orbsym=labels[space], group="C1" if found.orbsym is None else "unknown",
         active_orbitals=tuple(found.order[i] for i in space), n_core=len(core), n_molecular_orbitals=len(found.order),
@@ -123,7 +120,7 @@ def semicanonical_orbitals(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
     from pyscf import ao2mo
 
     n_occupied, norb = problem.nelec[0], problem.norb
-    occupation = np.array([2, 0]).repeat([n_occupied, norb - n_occupied])
+    occupation = _first_orbitals(norb, problem.nelec)
     fock, _ = _Determinant(problem.h1, ao2mo.restore(1, problem.eri, norb), occupation).fock
     coefficients, energies = np.zeros((norb, norb)), np.zeros(norb)
     for block in (slice(0, n_occupied), slice(n_occupied, norb)):
@@ -153,7 +150,7 @@ class _Determinant:
         self.h1, self.eri, self.occupation = h1, eri, np.asarray(occupation)
         self.spins = (self.occupation > 0).astype(float), (self.occupation > 1).astype(float)
 
-    @property
+    @cached_property
     def energy(self) -> float:
         """Hartree, without the core energy."""
         (alpha, beta), total = self.spins, self.occupation.astype(float)
@@ -161,14 +158,14 @@ class _Determinant:
         two = total @ coulomb @ total - alpha @ exchange @ alpha - beta @ exchange @ beta
         return float(self.h1.diagonal() @ total + 0.5 * two)
 
-    @property
+    @cached_property
     def fock(self) -> tuple[np.ndarray, np.ndarray]:
         """Fock matrices of alpha and beta electrons, hartree, shape: (norb, norb) each."""
         direct = self.h1 + np.einsum("pqrr,r->pq", self.eri, self.occupation.astype(float))
         alpha, beta = (direct - np.einsum("prrq,r->pq", self.eri, spin) for spin in self.spins)
         return alpha, beta
 
-    @property
+    @cached_property
     def coupling(self) -> float:
         """Largest element of the Fock matrix between orbitals of unequal occupation: zero for Hartree-Fock orbitals."""
         (alpha, beta), n = self.fock, self.occupation

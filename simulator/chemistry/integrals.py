@@ -8,13 +8,12 @@ import numpy as np
 
 from simulator.chemistry.active_space import ActiveOrbitals, checked_space, choose_orbitals, cut_sets
 from simulator.chemistry.basis_sets import load_basis
+from simulator.chemistry.given_integrals import n_pairs
 from simulator.chemistry.molecules import Molecule
 from simulator.chemistry.orbitals import canonical_orbitals
 from simulator.chemistry.point_group import with_point_group
-from simulator.chemistry.problem import Problem as Problem
-from simulator.chemistry.problem import SizeCheck
+from simulator.chemistry.problem import Problem, SizeCheck, fock_diagonals
 from simulator.chemistry.scf import ScfSolution, mean_field, solve_scf
-from simulator.chemistry.scf import without_checkpoint as without_checkpoint
 from simulator.memory import check_memory, n_determinants
 from simulator.stages import Stages
 
@@ -59,8 +58,7 @@ class Orbitals:
     @property
     def n_pairs(self) -> int:
         """Pairs of basis functions."""
-        n = self.coefficients.shape[0]
-        return n * (n + 1) // 2
+        return n_pairs(self.coefficients.shape[0])
 
 
 def solve_orbitals(spec: "ProblemSpec", check_size: SizeCheck | None = None) -> Orbitals:
@@ -77,7 +75,7 @@ def solve_orbitals(spec: "ProblemSpec", check_size: SizeCheck | None = None) -> 
     molecule = spec.molecule
     mol, notes = _mole(molecule, spec.basis)
     n_functions = mol.nao
-    n_pairs = n_functions * (n_functions + 1) // 2
+    pairs = n_pairs(n_functions)
     # As many orbitals as functions that are independent; the SCF decides, but what cannot fit is refused before it.
     n_orbitals = _n_independent(mol)
     if check_size is not None:
@@ -85,9 +83,9 @@ def solve_orbitals(spec: "ProblemSpec", check_size: SizeCheck | None = None) -> 
         if space is not None:
             check_size(space.norb, space.nelec)
     check_memory(
-        f"integrals of {n_functions} orbitals ({molecule.formula}, {spec.basis})", 8 * n_pairs**2, "use a smaller basis"
+        f"integrals of {n_functions} orbitals ({molecule.formula}, {spec.basis})", 8 * pairs**2, "use a smaller basis"
     )
-    with omp_threads(n_pairs**2):
+    with omp_threads(pairs**2):
         solution = _converged_scf(mol, spec)
         coefficients, orbsym = canonical_orbitals(solution.mf)
         n_orbitals = coefficients.shape[1]
@@ -156,7 +154,7 @@ def _problem(spec: "ProblemSpec", orbitals: Orbitals) -> Problem:
         hcore = hcore + mean_field
     h1 = space.T @ hcore @ space
     eri = ao2mo.restore(8, ao2mo.kernel(ao_integrals, space), norb)
-    mo_ea, mo_eb = _fock_diagonals(h1, eri, norb, nelec)
+    mo_ea, mo_eb = fock_diagonals(h1, eri, norb, nelec)
     return Problem(
         molecule=spec.molecule, basis=spec.basis, problem_id=spec.problem_id, norb=norb, nelec=nelec,
         h1=0.5 * (h1 + h1.T), eri=np.ascontiguousarray(eri), energy_offset=offset, hf_energy=float(mf.e_tot),
@@ -172,20 +170,6 @@ def _problem(spec: "ProblemSpec", orbitals: Orbitals) -> Problem:
 def _closed_shell_potential(mf: Any, density: np.ndarray) -> np.ndarray:
     j, k = mf.get_jk(mf.mol, density)
     return np.asarray(j - 0.5 * k)
-
-
-def _fock_diagonals(
-    h1: np.ndarray, eri: np.ndarray, norb: int, nelec: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Diagonals of the alpha and beta Fock matrices, which an ROHF's own orbital energies are not."""
-    from pyscf import ao2mo
-
-    full = ao2mo.restore(1, eri, norb)
-    coulomb = np.einsum("ppqq->pq", full)
-    exchange = np.einsum("pqqp->pq", full)
-    n_alpha, n_beta = nelec
-    direct = h1.diagonal() + coulomb[:, :n_alpha].sum(1) + coulomb[:, :n_beta].sum(1)
-    return direct - exchange[:, :n_alpha].sum(1), direct - exchange[:, :n_beta].sum(1)
 
 
 def omp_threads(size: int) -> AbstractContextManager[Any]:

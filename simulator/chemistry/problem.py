@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simulator.chemistry.given_integrals import n_packed
 from simulator.chemistry.molecules import Molecule
 
 
@@ -45,10 +46,9 @@ class Problem:
     )
 
     def __post_init__(self) -> None:
-        n_pairs = self.norb * (self.norb + 1) // 2
         for name, wanted in (
             ("h1", (self.norb, self.norb)),
-            ("eri", (n_pairs * (n_pairs + 1) // 2,)),
+            ("eri", (n_packed(self.norb),)),
             ("mo_energy", (self.norb,)),
         ):
             got = getattr(self, name).shape
@@ -77,3 +77,15 @@ class Problem:
 
 SizeCheck = Callable[[int, tuple[int, int]], None]
 """Raises InputError for a number of orbitals and of (alpha, beta) electrons that would not fit into memory."""
+
+
+def fock_diagonals(h1: np.ndarray, eri: np.ndarray, norb: int, nelec: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Diagonals of the alpha and beta Fock matrices, which an ROHF's own orbital energies are not."""
+    from pyscf import ao2mo
+
+    full = ao2mo.restore(1, eri, norb)
+    coulomb = np.einsum("ppqq->pq", full)
+    exchange = np.einsum("pqqp->pq", full)
+    n_alpha, n_beta = nelec
+    direct = h1.diagonal() + coulomb[:, :n_alpha].sum(1) + coulomb[:, :n_beta].sum(1)
+    return direct - exchange[:, :n_alpha].sum(1), direct - exchange[:, :n_beta].sum(1)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simulator.chemistry.fci import NotSure, lowest_of_sector, lowest_of_spin
-from simulator.chemistry.integrals import Problem, omp_threads, problem_determinants, without_checkpoint
+from simulator.chemistry.integrals import omp_threads, problem_determinants
 from simulator.chemistry.molecules import load_molecule, published_energies
-from simulator.chemistry.scf import STATIONARY_GRADIENT
+from simulator.chemistry.problem import Problem
+from simulator.chemistry.scf import STATIONARY_GRADIENT, without_checkpoint
 from simulator.memory import available_bytes
 from simulator.stages import Stages
 

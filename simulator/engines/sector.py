@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from simulator.chemistry.integrals import Problem, omp_threads
+from simulator.chemistry.integrals import omp_threads
+from simulator.chemistry.problem import Problem
 from simulator.engines.kernels import kernel
 from simulator.engines.limits import check_sector
 from simulator.operators.excitations import ExcitationSet, Ladder

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from simulator.chemistry.integrals import Problem
+from simulator.chemistry.problem import Problem
 from simulator.memory import check_memory
 from simulator.operators.paulis import PauliSum, concatenated, product
 from simulator.stages import Stages

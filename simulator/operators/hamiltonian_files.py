@@ -8,7 +8,7 @@ from operator import xor
 from pathlib import Path
 
 from simulator.chemistry.formats.fcidump import is_fcidump
-from simulator.chemistry.integrals import Problem
+from simulator.chemistry.problem import Problem
 from simulator.errors import InputError
 from simulator.operators.hamiltonian import QubitHamiltonian
 

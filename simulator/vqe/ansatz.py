@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from simulator.chemistry.integrals import Problem
+from simulator.chemistry.problem import Problem
 from simulator.chemistry.references import Reference
 from simulator.engines.base import Engine
 from simulator.operators.circuits import Gates, library_gates, uccsd_gates

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from simulator.chemistry.integrals import Problem, omp_threads
+from simulator.chemistry.integrals import omp_threads
+from simulator.chemistry.problem import Problem
 from simulator.engines.limits import check_sector
 from simulator.errors import InputError
 from simulator.operators.excitations import ExcitationSet, Ladder

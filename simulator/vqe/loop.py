@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.chemistry.integrals import Problem
+from simulator.chemistry.problem import Problem
 from simulator.chemistry.references import Reference
 from simulator.operators.hamiltonian import QubitHamiltonian
 from simulator.stages import Stages

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.chemistry.integrals import Problem
+from simulator.chemistry.problem import Problem
 from simulator.chemistry.references import Reference, exact_energy, sector_minimum
 from simulator.engines.limits import MAX_AER_CHECK_QUBITS
 from simulator.trust import ELECTRON_TOLERANCE, ENERGY_TOLERANCE, ENGINE_TOLERANCE, SPIN_TOLERANCE, Check

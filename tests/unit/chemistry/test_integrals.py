@@ -7,6 +7,7 @@ from simulator import memory
 from simulator.chemistry import integrals
 from simulator.chemistry.integrals import build_problem
 from simulator.chemistry.molecules import load_molecule
+from simulator.chemistry.scf import without_checkpoint
 from simulator.engines.limits import check_run
 from simulator.errors import InputError
 from simulator.operators.hamiltonian import qubit_hamiltonian
@@ -25,7 +26,7 @@ def pyscf_scf(name, basis="sto-3g"):
     molecule = load_molecule(name)
     atoms = list(zip(molecule.elements, molecule.geometry, strict=True))
     mol = gto.M(atom=atoms, basis=basis, charge=molecule.charge, spin=molecule.multiplicity - 1, verbose=0)
-    return integrals.without_checkpoint((scf.RHF if mol.spin == 0 else scf.ROHF)(mol)).run()
+    return without_checkpoint((scf.RHF if mol.spin == 0 else scf.ROHF)(mol)).run()
 
 
 @pytest.mark.parametrize("name", ["h2", "heh+", "lih", "h2o", "oh", "o2"])

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from simulator.chemistry import references
-from simulator.chemistry.integrals import build_problem, without_checkpoint
+from simulator.chemistry.integrals import build_problem
 from simulator.chemistry.molecules import Molecule, load_molecule, published_energies
 from simulator.chemistry.references import compute_references, no_yardstick, reference_energy
+from simulator.chemistry.scf import without_checkpoint
 from simulator.stages import Stages
 from simulator.vqe.spec import make_spec
 
