@@ -264,13 +264,10 @@ def asked() -> dict[str, set[str]]:
 
 
 def test_every_metric_that_is_asked_for_is_exposed(journey):
+    from samples import a_run, a_sample
+
     from simulator.observability.metrics import LastSeen, exposed, run_families
 
-    sys.path.insert(0, str(CHECKOUT / "tests" / "unit"))
-    try:
-        from test_metrics import a_run, a_sample
-    finally:
-        sys.path.pop(0)
     seen = LastSeen()
     for event in (a_run(), a_sample(gpu_names=["A100"], gpu_utilization_percent=[1.0], gpu_memory_used_bytes=[1],
                                     gpu_power_watts=[1.0], gpu_temperature_celsius=[1.0])):  # fmt: skip

@@ -3,7 +3,7 @@
 import time
 
 from simulator.chemistry.molecules import load_molecule
-from simulator.events.records import Iteration, Result, Run, new_id, now_micros
+from simulator.events.records import Iteration, Result, Run, SystemMetrics, new_id, now_micros
 from simulator.vqe.records import spec_record
 from simulator.vqe.spec import make_spec
 
@@ -44,3 +44,7 @@ def a_run(run_id: str = "r") -> Run:
         run_id, now_micros(), spec.spec_id, spec.molecule_id, spec.problem_id, None, 1, "h2", {"formula": "H2"},
         spec_record(spec), spec.canonical_json(), "host", 1, {},
     )  # fmt: skip
+
+
+def a_sample(**given) -> SystemMetrics:
+    return SystemMetrics("r", now_micros(), 0, 1.0, 1.0, 150.0, 50.0, 1000, 2000, 4, 10, None, **given)

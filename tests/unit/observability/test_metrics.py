@@ -10,18 +10,13 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from samples import a_result, a_run, an_iteration
+from samples import a_result, a_run, a_sample, an_iteration
 from waiting import eventually
 
-from simulator.events.records import SystemMetrics, now_micros
 from simulator.kafka.spool import SpoolWriter, undelivered
 from simulator.observability import metrics
 from simulator.observability.metrics import HostWideNumber, LastSeen, PushingSink, exposed, run_families
 from simulator.settings import Settings
-
-
-def a_sample(**given) -> SystemMetrics:
-    return SystemMetrics("r", now_micros(), 0, 1.0, 1.0, 150.0, 50.0, 1000, 2000, 4, 10, None, **given)
 
 
 def values(text: bytes | str) -> dict[str, float]:
