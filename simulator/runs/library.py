@@ -73,13 +73,13 @@ class Result:
         """The iterations as an Arrow table, in the columns of the table `vqe_iterations`; `.to_pandas()` makes a data frame."""
         import pyarrow as pa
 
+        from spark_jobs.arrow.builder import arrow_schema
+        from spark_jobs.tables import by_name
+
+        declared = arrow_schema(by_name("vqe_iterations"))
         rows = [records.to_record(iteration) for iteration in self.iterations]
-        kinds = {
-            "run_id": pa.string(), "recorded_at": pa.timestamp("us", "UTC"), "iteration": pa.int64(), "evaluations": pa.int64(),
-            "gradient_evaluations": pa.int64(), "parameters": pa.list_(pa.float64()),
-        }  # fmt: skip
-        names = [f for f in records.Iteration.__dataclass_fields__ if f != "stream"]
-        return pa.Table.from_pylist(rows, schema=pa.schema([(name, kinds.get(name, pa.float64())) for name in names]))
+        names = [name for name in records.Iteration.__dataclass_fields__ if name in declared.names]
+        return pa.Table.from_pylist(rows, schema=pa.schema([declared.field(name) for name in names]))
 
     def state_vector(self) -> np.ndarray:
         """The final state on qubits, shape: (2^n_qubits,), complex; qubit 0 is the index's lowest bit, as in Qiskit.
