@@ -158,18 +158,18 @@ def loop(settings: Any) -> list[Row]:
     first_step = make_spec(load_molecule("n2"), max_iterations=1)
     ratios, control, ends, holds = [], [], [], list[float]()
     quiet = Session(Discard(), settings)  # type: ignore[arg-type]
-    quiet.execute(spec, "n2")  # compiles, and fills the session's cache
+    quiet.execute(VqeTask(spec), "n2")  # compiles, and fills the session's cache
 
     def plain() -> float:
-        return _optimization(quiet.execute(spec, "n2"))
+        return _optimization(quiet.execute(VqeTask(spec), "n2"))
 
     def streamed(rounds: int) -> float:
         sink = KafkaSink(settings)
         timed = Timed(sink)
         session = Session(timed, settings)  # type: ignore[arg-type]
         session._problems = quiet._problems  # the same integrals for both
-        session.execute(first_step, "n2")  # connects: once a process, whatever the run's length
-        seconds = sum(_optimization(session.execute(spec, "n2")) for _ in range(rounds))
+        session.execute(VqeTask(first_step), "n2")  # connects: once a process, whatever the run's length
+        seconds = sum(_optimization(session.execute(VqeTask(spec), "n2")) for _ in range(rounds))
         began = time.perf_counter()
         sink.close()
         ends.append(time.perf_counter() - began)

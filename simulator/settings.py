@@ -67,6 +67,9 @@ class Settings(TableSettings):
     monitor_interval: Annotated[float, Field(gt=0, le=3600)] = Field(
         1.0, description="Seconds between samples of CPU, memory, disk and GPU."
     )
+    checkpoint_seconds: Annotated[float, Field(gt=0, le=3600)] = Field(
+        10.0, description="Seconds between checkpoints of a run, from which a stopped or killed one is resumed."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "warning", description="Least severe log line shown."
     )

@@ -276,6 +276,7 @@ VQE_RESULTS = Table(
         Column("orbitals", "list<string>"),
         Column("natural_orbitals", "int"),
         Column("orbital_numbers", "list<int>"),
+        Column("resumed_from", "string"),
     ),
     sources=(Source("vqe_result"),),
     partition="recorded_at",

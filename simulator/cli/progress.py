@@ -13,12 +13,11 @@ from rich.text import Text
 
 from simulator.cli.console import PlainConsole, stdout_console
 from simulator.events.records import Iteration, Result
-from simulator.runs.summary import summary_record
+from simulator.tasks.vqe.summary import summary_record
 
 if TYPE_CHECKING:
     from simulator.runs.child import ChildAnswer
     from simulator.settings import Settings
-    from simulator.vqe.spec import RunSpec
 
 
 class RunProgress:
@@ -43,8 +42,8 @@ class RunProgress:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def begin(self, name: str, spec: "RunSpec") -> None:
-        self._progress.update(self._task, molecule=name or spec.molecule.formula, state="")
+    def begin(self, name: str) -> None:
+        self._progress.update(self._task, molecule=name, state="")
 
     def stage(self, name: str) -> None:
         self._progress.update(self._task, state=name)

@@ -1,18 +1,23 @@
 """`vqe run` and `vqe doctor`."""
 
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from simulator.cli import options as o
 from simulator.errors import InputError, one_line
+from simulator.runs.checkpoints import CheckpointFiles, Keeper, SavedRun
 from simulator.signals import on_stop
 
 if TYPE_CHECKING:
+    from simulator.cli.progress import RunProgress
     from simulator.events.records import Result
+    from simulator.runs.session import Session
     from simulator.settings import Settings
-    from simulator.vqe.spec import RunSpec
+    from simulator.tasks.base import Task
     from spark_jobs.batch import BatchReport
 
 
@@ -50,6 +55,14 @@ def run(
     record_parameters: o.RecordParameters = None,
     sink: o.SinkName = None,
     data_dir: o.DataDir = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            "--resume",
+            metavar="RUN_ID",
+            help="Go on with a run that was stopped or killed, from its checkpoint; `last` is the newest.",
+        ),
+    ] = None,
     build_tables: Annotated[
         bool,
         typer.Option("--tables/--no-tables", envvar="VQE_TABLES", help="Build the tables when the runs have ended."),
@@ -58,13 +71,18 @@ def run(
 ) -> int:
     """Run VQE on one or more molecules and put the events into tables."""
     from simulator.settings import load_settings
+    from simulator.tasks.vqe.task import VqeTask
     from simulator.vqe.spec import make_spec, parse_noise
 
     settings = load_settings(data_dir=data_dir, sink=sink, record_parameters=record_parameters)
     check_data_dir(settings, build_tables=build_tables)
+    if resume is not None:
+        _refuse_beside_resume()
+        saved = CheckpointFiles(settings).load(resume)
+        return _run_all([saved], settings, build_tables=build_tables, json_output=json_output)
     active = o.active_orbitals(active_space, orbitals)
     start = o.resolve_initial_point(initial_point, settings.data_dir)
-    specs: list[tuple[str, RunSpec]] = []
+    runs: list[NamedRun | SavedRun] = []
     for loaded in o.load_molecules(molecule, atoms, charge, multiplicity):
         if symmetrize:
             loaded = o.symmetrized(loaded)
@@ -77,22 +95,48 @@ def run(
                 seed=(seed or 0) + i, aer_method=aer_method, device=device, precision=precision, shots=shots,
                 noise=parse_noise(noise) if noise else None,
             )  # fmt: skip
-            specs.append((loaded.name, spec))
-    return _run_all(specs, settings, build_tables=build_tables, json_output=json_output)
+            runs.append(NamedRun(VqeTask(spec), loaded.name))
+    return _run_all(runs, settings, build_tables=build_tables, json_output=json_output)
 
 
-def _run_all(specs: "list[tuple[str, RunSpec]]", settings: "Settings", *, build_tables: bool, json_output: bool) -> int:
+def _refuse_beside_resume() -> None:
+    """Raise InputError where an option of this command would be left unused, as the checkpoint holds the specification."""
+    import click
+
+    context = click.get_current_context()
+    allowed = {"resume", "record_parameters", "sink", "data_dir", "build_tables", "json_output"}
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in allowed and source is click.core.ParameterSource.COMMANDLINE:
+            shown = "a molecule" if name == "molecule" else f"--{name.replace('_', '-')}"
+            raise InputError(f"--resume goes on with the run's own specification and takes no {shown}")
+
+
+@dataclass(frozen=True)
+class NamedRun:
+    """A run that is to begin at its beginning."""
+
+    task: "Task"
+    name: str
+    checkpoint: None = None
+
+
+def _run_all(
+    runs: "Sequence[NamedRun | SavedRun]", settings: "Settings", *, build_tables: bool, json_output: bool
+) -> int:
     from simulator import log
     from simulator.cli.progress import RunProgress, print_json, print_summary
-    from simulator.runs.session import Session, exit_code, switch_threads_often
+    from simulator.runs.session import Session, switch_threads_often
     from simulator.runs.sink import make_sink
 
     switch_threads_often()
     log.configure(settings.log_level, settings.log_format)
     results: list[Result] = []
     bad_input: InputError | None = None
+    resumable = None
     sink = make_sink(settings)
     session = Session(sink, settings)
+    files = CheckpointFiles(settings)
 
     def stop() -> None:
         if session.stop_requested:  # asked a second time: at once
@@ -101,13 +145,13 @@ def _run_all(specs: "list[tuple[str, RunSpec]]", settings: "Settings", *, build_
 
     with on_stop(stop):
         try:
-            with RunProgress(len(specs), quiet=json_output) as progress:
-                for name, spec in specs:
+            with RunProgress(len(runs), quiet=json_output) as progress:
+                for run in runs:
                     if session.stop_requested:
                         break
-                    progress.begin(name, spec)
+                    progress.begin(run.name or run.task.title)
                     try:
-                        result = session.execute(spec, name, observer=progress)
+                        result, resumable = _run_one(session, files, run, progress)
                     except InputError as error:
                         bad_input = error
                         break
@@ -125,11 +169,38 @@ def _run_all(specs: "list[tuple[str, RunSpec]]", settings: "Settings", *, build_
     if bad_input is not None:
         raise bad_input
     if session.stop_requested or isinstance(tables_problem, KeyboardInterrupt):
-        print(f"vqe: interrupted after {len(results)} of {len(specs)} runs; what ran is kept", file=sys.stderr)
+        print(f"vqe: interrupted after {len(results)} of {len(runs)} runs; what ran is kept", file=sys.stderr)
+        if resumable is not None:
+            print(f"vqe: go on with it by vqe run --resume {resumable}", file=sys.stderr)
         return 130
     if tables_problem is not None:
         raise tables_problem
-    return max((exit_code(result) for result in results), default=0)
+    return max((run.task.exit_code(result) for run, result in zip(runs, results, strict=False)), default=0)
+
+
+def _run_one(
+    session: "Session", files: CheckpointFiles, run: "NamedRun | SavedRun", progress: "RunProgress"
+) -> "tuple[Result, str | None]":
+    """A run's last event, and the id under which it can be resumed where it was interrupted."""
+    before = run.checkpoint
+    keeper = Keeper(
+        lambda reached: files.save(SavedRun(run.task, run.name, reached)), session.settings.checkpoint_seconds
+    )
+    attempt = 1 if before is None else 2
+    result: Result = session.execute(
+        run.task, run.name, attempt=attempt, observer=progress, resumed=before, keep=keeper
+    )  # fmt: skip
+    if result.status != "interrupted":
+        files.remove(result.run_id)
+        if before is not None and result.status == "completed":
+            files.remove(before.run_id)
+        return result, None
+    keeper.flush()
+    if files.has(result.run_id):
+        if before is not None:
+            files.remove(before.run_id)
+        return result, result.run_id
+    return result, None if before is None else before.run_id
 
 
 def check_data_dir(settings: "Settings", *, build_tables: bool = True) -> None:
@@ -168,9 +239,9 @@ def doctor(
 
     from simulator.cli.console import PlainConsole
     from simulator.engines.aer import gpu_available
-    from simulator.runs.session import versions
     from simulator.settings import load_settings
     from simulator.sinks.file import FileSink
+    from simulator.versions import versions
 
     settings = load_settings(data_dir=data_dir)
     table = Table("check", "found", title="vqe doctor", show_lines=False)

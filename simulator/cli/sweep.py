@@ -169,7 +169,7 @@ def _run_children(
                 for child in children:
                     if child not in running and queue and not interrupted:
                         run = running[child] = queue.popleft()
-                        child.submit(ChildJob(run.spec.canonical_json(), run.name, planned.sweep_id))
+                        child.submit(ChildJob("vqe", run.spec.canonical_json(), run.name, planned.sweep_id))
                         if interrupted:  # asked while the job was on its way
                             child.interrupt()
                 wait([item for child in running for item in (child.pipe, child.process.sentinel)], timeout=1.0)

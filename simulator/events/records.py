@@ -5,6 +5,7 @@ Energies are total energies in hartree unless a name says otherwise. Times are m
 
 import dataclasses
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -24,9 +25,33 @@ def now_micros() -> int:
     return time.time_ns() // 1_000
 
 
+class Event:
+    """What every event is: a dataclass whose fields are those of its stream's schema, the key first.
+
+    Every kind of task has streams of its own; whoever takes events asks these members and not which class it is.
+    """
+
+    __slots__ = ()
+    stream: ClassVar[str]
+    """Name of the schema's record."""
+    begins_run: ClassVar[bool] = False
+    ends_run: ClassVar[bool] = False
+    """A run's last event: its writer has it on disk before it goes on."""
+
+    def metric_labels(self) -> dict[str, str]:
+        """Of an event that begins a run: what its metrics are labelled with, few values each, never an id."""
+        return {}
+
+    def gauges(self) -> Iterator[tuple[str, str, float | None]]:
+        """Name, meaning and value of what the event shows while the run goes on; None is not shown."""
+        return iter(())
+
+
 @dataclass(frozen=True, slots=True)
-class Run:
-    """A run that began."""
+class Run(Event):
+    """A VQE run that began."""
+
+    begins_run: ClassVar[bool] = True
 
     stream: ClassVar[str] = "vqe_run"
     run_id: str
@@ -43,10 +68,15 @@ class Run:
     host: str
     process_id: int
     versions: dict[str, str]
+    resumed_from: str | None = None
+
+    def metric_labels(self) -> dict[str, str]:
+        """Formula, ansatz, optimizer, engine and device."""
+        return vqe_labels(self.molecule["formula"], self.spec)
 
 
 @dataclass(frozen=True, slots=True)
-class Iteration:
+class Iteration(Event):
     """One optimizer iteration; iteration 0 is the initial point."""
 
     stream: ClassVar[str] = "vqe_iteration"
@@ -62,9 +92,19 @@ class Iteration:
     elapsed_seconds: float
     parameters: list[float] | None
 
+    def gauges(self) -> Iterator[tuple[str, str, float | None]]:
+        """The energy and how far the optimizer has come."""
+        error = None if self.error_mha is None else self.error_mha / 1e3
+        yield "energy_hartree", "Total energy of the last iteration.", self.energy
+        yield "error_hartree", "Its distance to the reference energy, with its sign.", error
+        yield "gradient_norm_hartree", "Norm of the gradient, hartree per radian.", self.gradient_norm
+        yield "iterations", "Iterations so far.", self.iteration
+        yield "evaluations", "Energy evaluations so far.", self.evaluations
+        yield "elapsed_seconds", "Seconds of optimization so far.", self.elapsed_seconds
+
 
 @dataclass(frozen=True, slots=True)
-class Hamiltonian:
+class Hamiltonian(Event):
     """Up to 2,000 terms of a qubit Hamiltonian: chunk i of n."""
 
     stream: ClassVar[str] = "vqe_hamiltonian"
@@ -81,7 +121,7 @@ class Hamiltonian:
 
 
 @dataclass(frozen=True, slots=True)
-class SystemMetrics:
+class SystemMetrics(Event):
     """A sample of the performance monitor."""
 
     stream: ClassVar[str] = "vqe_system_metrics"
@@ -105,8 +145,10 @@ class SystemMetrics:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """A run that ended, however it ended."""
+class Result(Event):
+    """A VQE run that ended, however it ended."""
+
+    ends_run: ClassVar[bool] = True
 
     stream: ClassVar[str] = "vqe_result"
     run_id: str
@@ -166,10 +208,11 @@ class Result:
     references: list[dict[str, Any]] = field(default_factory=list)
     timings: list[dict[str, Any]] = field(default_factory=list)
     parameters: list[dict[str, Any]] = field(default_factory=list)
+    resumed_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Job(Event):
     """A run asked for."""
 
     stream: ClassVar[str] = "vqe_job"
@@ -182,25 +225,32 @@ class Job:
     force: bool = False
 
 
-Event = Run | Iteration | Hamiltonian | SystemMetrics | Result | Job
 STREAM_CLASSES: tuple[type[Event], ...] = (Run, Iteration, Hamiltonian, SystemMetrics, Result, Job)
 
 
-_NAMES = {cls: tuple(f.name for f in dataclasses.fields(cls)) for cls in STREAM_CLASSES}
+_NAMES: dict[type[Event], tuple[str, ...]] = {}
+
+
+def _field_names(event: type[Event]) -> tuple[str, ...]:
+    if event not in _NAMES:
+        _NAMES[event] = tuple(f.name for f in dataclasses.fields(event))  # type: ignore[arg-type]
+    return _NAMES[event]
 
 
 def to_record(event: Event) -> dict[str, Any]:
     """The event as a dict in the order of its fields; nothing is copied."""
-    return {name: getattr(event, name) for name in _NAMES[type(event)]}
+    return {name: getattr(event, name) for name in _field_names(type(event))}
 
 
 def message_key(event: Event) -> str:
-    """What decides the event's Kafka partition, so that its stream's order is kept."""
-    if isinstance(event, Hamiltonian):
-        return event.hamiltonian_id
-    if isinstance(event, Job):
-        return event.spec_id
-    return event.run_id
+    """What decides the event's Kafka partition, so that its stream's order is kept: its first field."""
+    key: str = getattr(event, _field_names(type(event))[0])
+    return key
+
+
+def vqe_labels(formula: str, spec: dict[str, Any]) -> dict[str, str]:
+    """The labels of a VQE run's metrics, of what its events hold."""
+    return {"molecule": formula, **{name: spec[name] for name in ("ansatz", "optimizer", "engine", "device")}}
 
 
 def hamiltonian_events(

@@ -15,7 +15,7 @@ Schema = dict[str, Any]
 
 STREAMS = ("vqe_run", "vqe_iteration", "vqe_hamiltonian", "vqe_system_metrics", "vqe_result")
 """Streams that are sunk to storage; `vqe_job` is not."""
-SUNK_TOPICS = re.compile(r"vqe_(run|result|iteration|hamiltonian|system_metrics)_v[0-9]+")
+SUNK_TOPICS = re.compile(rf"({'|'.join(STREAMS)})_v[0-9]+")
 """What every reader of events takes, whatever the major version."""
 
 _FILE = re.compile(r"(?P<name>[a-z_]+)_v(?P<major>[0-9]+)\.(?P<minor>[0-9]+)\.avsc")
@@ -36,6 +36,15 @@ def major_of(topic: str) -> int:
     return int(topic.rsplit("_v", 1)[1])
 
 
+_registered: list[Schema] = []
+
+
+def register(schema: Schema) -> None:
+    """Add a schema to the released ones of this process, for a kind of task that is not shipped with it."""
+    _registered.append(schema)
+    released.cache_clear()
+
+
 @cache
 def released() -> dict[str, list[Schema]]:
     """Every schema of every topic, oldest minor version first.
@@ -44,6 +53,8 @@ def released() -> dict[str, list[Schema]]:
         ValueError: a file's name and the version it states differ.
     """
     found: dict[str, list[tuple[int, Schema]]] = {}
+    for schema in _registered:
+        found.setdefault(topic_of(schema), []).append((int(schema["version"].split(".")[1]), schema))
     for entry in _folder().iterdir():
         if (match := _FILE.fullmatch(entry.name)) is None:
             continue

@@ -4,7 +4,7 @@ import sys
 import time
 
 from simulator.errors import StorageError
-from simulator.events.records import Event, Result, to_record
+from simulator.events.records import Event, to_record
 from simulator.events.schemas import current
 from simulator.kafka.forwarder import Delivery, Forwarder
 from simulator.kafka.rejected import FOLDER, rejected_bytes
@@ -94,7 +94,7 @@ class KafkaSink(QueuedSink):
         elif time.monotonic() >= self._next_measure:
             self._check_room()
         entry[0].write(to_record(event))
-        if isinstance(event, Result):
+        if event.ends_run:
             self._flush_all()
             entry[0].flush(sync=True)
 

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from simulator.errors import one_line
-from simulator.events.records import Event, Iteration, Result, Run, SystemMetrics
+from simulator.events.records import Event, SystemMetrics
 from simulator.log import get_logger
 from simulator.settings import Settings
 from simulator.sinks import Sink
@@ -35,36 +35,30 @@ REMOVE_SECONDS = 600.0
 """Age of its last push at which a group is removed."""
 REQUEST_SECONDS = 2.0
 """Patience with the gateway: of a request, and of a process that ends."""
-LABELS = ("molecule", "ansatz", "optimizer", "engine", "device")
-
-
-def run_labels(formula: str, spec: dict[str, Any]) -> tuple[str, ...]:
-    """The labels of a run's metrics: formula, ansatz, optimizer, engine, device."""
-    return (formula, spec["ansatz"], spec["optimizer"], spec["engine"], spec["device"])
 
 
 class LastSeen:
     """The last events of the run that a process works on. Taking one is an assignment; any thread may read."""
 
     def __init__(self) -> None:
-        self.run: Run | None = None
-        self.iteration: Iteration | None = None
+        self.run: Event | None = None
+        self.progress: dict[str, Event] = {}  # the last event of each stream that shows how the run goes on
         self.sample: SystemMetrics | None = None
-        self.result: Result | None = None
+        self.result: Event | None = None
         self.events = 0
         self._count = itertools.count(1)
 
     def take(self, event: Event) -> None:
         """Keep an event; never waits."""
         self.events = next(self._count)
-        if isinstance(event, Iteration):
-            self.iteration = event
-        elif isinstance(event, SystemMetrics):
+        if isinstance(event, SystemMetrics):
             self.sample = event
-        elif isinstance(event, Result):
+        elif event.ends_run:
             self.result = event
-        elif isinstance(event, Run):
-            self.run, self.iteration, self.sample, self.result = event, None, None, None
+        elif event.begins_run:
+            self.run, self.progress, self.sample, self.result = event, {}, None, None
+        else:
+            self.progress[event.stream] = event
 
 
 class PushingSink:
@@ -180,31 +174,26 @@ def run_families(seen: LastSeen, sink: Any = None) -> "Iterator[Metric]":
     """
     from prometheus_client.core import GaugeMetricFamily
 
-    run, last, sample, result = seen.run, seen.iteration, seen.sample, seen.result
+    run, sample, result = seen.run, seen.sample, seen.result
     if run is None:
         return
-    labels = run_labels(run.molecule["formula"], run.spec)
+    labels = run.metric_labels()
 
     def gauge(name: str, doc: str, value: float | None) -> "Iterator[Metric]":
         if value is not None:
-            family = GaugeMetricFamily(f"vqe_run_{name}", doc, labels=LABELS)
-            family.add_metric(labels, value)
+            family = GaugeMetricFamily(f"vqe_run_{name}", doc, labels=tuple(labels))
+            family.add_metric(tuple(labels.values()), value)
             yield family
 
-    yield from gauge("started_timestamp_seconds", "Unix time at which the run began.", run.recorded_at / 1e6)
+    yield from gauge("started_timestamp_seconds", "Unix time at which the run began.", _seconds(run))
     yield from gauge(
         "ended_timestamp_seconds",
         "Unix time at which the run ended; 0 while it goes on.",
-        result.recorded_at / 1e6 if result else 0.0,
+        _seconds(result) if result else 0.0,
     )
-    if last is not None:
-        error = None if last.error_mha is None else last.error_mha / 1e3
-        yield from gauge("energy_hartree", "Total energy of the last iteration.", last.energy)
-        yield from gauge("error_hartree", "Its distance to the reference energy, with its sign.", error)
-        yield from gauge("gradient_norm_hartree", "Norm of the gradient, hartree per radian.", last.gradient_norm)
-        yield from gauge("iterations", "Iterations so far.", last.iteration)
-        yield from gauge("evaluations", "Energy evaluations so far.", last.evaluations)
-        yield from gauge("elapsed_seconds", "Seconds of optimization so far.", last.elapsed_seconds)
+    for event in tuple(seen.progress.values()):
+        for name, doc, value in event.gauges():
+            yield from gauge(name, doc, value)
     if sample is not None:
         yield from gauge("cpu_ratio", "CPU of the process; 1 is one core.", sample.process_cpu_percent / 100)
         yield from gauge("system_cpu_ratio", "CPU of the machine, 0 to 1.", sample.system_cpu_percent / 100)
@@ -224,7 +213,13 @@ def run_families(seen: LastSeen, sink: Any = None) -> "Iterator[Metric]":
         yield from gauge("events_pending_bytes", "Bytes that wait for Kafka.", sink.forwarder.pending_bytes)
 
 
-def _gpu_families(sample: SystemMetrics, labels: tuple[str, ...]) -> "Iterator[Metric]":
+def _seconds(event: Event) -> float:
+    """Unix time at which an event was recorded, in seconds."""
+    micros: int = event.recorded_at  # type: ignore[attr-defined]
+    return micros / 1e6
+
+
+def _gpu_families(sample: SystemMetrics, labels: dict[str, str]) -> "Iterator[Metric]":
     from prometheus_client.core import GaugeMetricFamily
 
     columns = (
@@ -235,9 +230,9 @@ def _gpu_families(sample: SystemMetrics, labels: tuple[str, ...]) -> "Iterator[M
     )
     for name, doc, values in columns:
         if values:
-            family = GaugeMetricFamily(f"vqe_run_gpu_{name}", doc, labels=(*LABELS, "gpu", "gpu_name"))
+            family = GaugeMetricFamily(f"vqe_run_gpu_{name}", doc, labels=(*labels, "gpu", "gpu_name"))
             for index, (gpu, value) in enumerate(zip(sample.gpu_names, values, strict=True)):
-                family.add_metric((*labels, str(index), gpu), value)
+                family.add_metric((*labels.values(), str(index), gpu), value)
             yield family
 
 

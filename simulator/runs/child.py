@@ -14,21 +14,25 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
+from simulator.checkpoint import Checkpoint
 from simulator.errors import InputError, StorageError, VqeError, one_line
+from simulator.runs.checkpoints import Keeper
 from simulator.runs.sink import make_sink
 from simulator.settings import Settings
 from simulator.signals import STOP_SIGNALS
-from simulator.vqe.spec import RunSpec
+from simulator.tasks.registry import task_from_json
 
 
 @dataclass(frozen=True)
 class ChildJob:
     """A run for a child: everything it needs, as it travels over the pipe."""
 
+    kind: str
     spec_json: str
     name: str
     sweep_id: str | None
     attempt: int = 1
+    checkpoint: Checkpoint | None = None  # from which the run goes on
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,20 @@ class ChildAnswer:
     summary: dict[str, Any] | None  # what `--json` prints of the run
     error: str | None
     delivered: bool  # whether Kafka has all of it (True with the file sink)
+    died: bool = False  # the process ended in the run: whose fault that was is not known
 
     @property
     def completed(self) -> bool:
         """Whether the run has a completed result, converged and physical or not."""
         return self.summary is not None and self.summary["status"] == "completed"
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """What a child tells while it runs a job: the run's id when it begins, later its checkpoints."""
+
+    run_id: str
+    checkpoint: Checkpoint | None
 
 
 @dataclass(frozen=True)
@@ -69,6 +82,10 @@ class Child:
     def __init__(self, settings: Settings, *, threads: int = 1) -> None:
         self._settings, self._threads = settings, threads
         self.job: ChildJob | None = None
+        self.run_id: str | None = None
+        """Of the job's run, as soon as it has begun."""
+        self.checkpoint: Checkpoint | None = None
+        """The run's last one; who stores it sets it to None."""
         self._shared: Any = None
         self._before = dict.fromkeys(DELIVERY, 0)
         self._start()
@@ -107,7 +124,7 @@ class Child:
             except OSError:  # it died meanwhile
                 self.process.join(_END_SECONDS)
                 continue
-            self.job = job
+            self.job, self.run_id, self.checkpoint = job, None, None
             return
         raise VqeError(f"the process that is to run VQE {self._how_it_ended()}, {_STARTS} times in a row")
 
@@ -130,17 +147,20 @@ class Child:
         how = self._how_it_ended()
         self.job = None
         self._replace()
-        spec_id = RunSpec.from_json(job.spec_json).spec_id
-        return ChildAnswer(spec_id, 1, None, f"the process that ran it {how}", False)
+        spec_id = task_from_json(job.kind, job.spec_json).spec_id
+        return ChildAnswer(spec_id, 1, None, f"the process that ran it {how}", False, died=True)
 
     def _received(self) -> ChildAnswer | None:
-        try:
-            received: ChildAnswer | _CannotWork | None = self.pipe.recv() if self.pipe.poll() else None
-        except (EOFError, OSError):
-            return None
-        if isinstance(received, _CannotWork):
-            raise received.error
-        return received
+        while True:
+            try:
+                received: ChildAnswer | _CannotWork | _Reached | None = self.pipe.recv() if self.pipe.poll() else None
+            except (EOFError, OSError):
+                return None
+            if isinstance(received, _CannotWork):
+                raise received.error
+            if not isinstance(received, _Reached):
+                return received
+            self.run_id, self.checkpoint = received.run_id, received.checkpoint or self.checkpoint
 
     def _how_it_ended(self) -> str:
         code = self.process.exitcode or 0
@@ -206,8 +226,7 @@ def _child(pipe: Connection, settings: Settings, threads: int, shared: Any, pare
     """Run jobs until the pipe says stop or its other end is gone."""
     _end_with_parent(parents_main_thread)
     from simulator import log
-    from simulator.runs.session import Session, exit_code, switch_threads_often
-    from simulator.runs.summary import summary_record
+    from simulator.runs.session import Session, switch_threads_often
 
     switch_threads_often()
 
@@ -234,7 +253,7 @@ def _child(pipe: Connection, settings: Settings, threads: int, shared: Any, pare
             if job is None:
                 return
             try:
-                answer = _run_job(session, job, exit_code, summary_record)
+                answer = _run_job(session, job, pipe)
             except StorageError as error:
                 with contextlib.suppress(OSError):
                     pipe.send(_CannotWork(error))
@@ -287,20 +306,31 @@ def _copy(delivery: Any, shared: Any) -> None:
         shared[i] = getattr(delivery, name)
 
 
-def _run_job(session: Any, job: ChildJob, exit_code: Any, summary_record: Any) -> ChildAnswer:
+def _run_job(session: Any, job: ChildJob, pipe: Connection) -> ChildAnswer:
     session.sweep_id = job.sweep_id
+
+    def tell(run_id: str, checkpoint: Checkpoint | None = None) -> None:
+        with contextlib.suppress(OSError):  # the parent is gone, and this process ends with it
+            pipe.send(_Reached(run_id, checkpoint))
+
+    keeper = Keeper(lambda checkpoint: tell(checkpoint.run_id, checkpoint), session.settings.checkpoint_seconds)
     try:
-        spec = RunSpec.from_json(job.spec_json)
+        task = task_from_json(job.kind, job.spec_json)
     except InputError as error:
         return ChildAnswer("", 2, None, str(error), True)
     try:
-        result = session.execute(spec, job.name, attempt=job.attempt)
+        result = session.execute(
+            task, job.name, attempt=job.attempt, resumed=job.checkpoint, keep=keeper, begins=tell
+        )  # fmt: skip
     except InputError as error:
-        return ChildAnswer(spec.spec_id, 2, None, str(error), True)
+        return ChildAnswer(task.spec_id, 2, None, str(error), True)
     except StorageError:
         raise
     except Exception as error:
-        return ChildAnswer(spec.spec_id, 1, None, f"{type(error).__name__}: {one_line(error)}", False)
+        return ChildAnswer(task.spec_id, 1, None, f"{type(error).__name__}: {one_line(error)}", False)
     finally:
         session.stop_requested = False
-    return ChildAnswer(spec.spec_id, exit_code(result), summary_record(result), result.error, True)
+    summary = task.summary(result)
+    if summary["status"] == "interrupted":
+        keeper.flush()
+    return ChildAnswer(task.spec_id, task.exit_code(result), summary, summary["error"], True)

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 
 from simulator.errors import InputError, Interrupted, RunFailed
 from simulator.events import records
-from simulator.runs.session import Observer, Prepared, Session
+from simulator.runs.session import Session
 from simulator.settings import Settings, load_settings
 from simulator.sinks import Sink
+from simulator.tasks.base import Observer
+from simulator.tasks.vqe.problems import Prepared, SharedProblems
+from simulator.tasks.vqe.task import VqeTask
 from simulator.vqe.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -179,9 +182,9 @@ def _run(spec: RunSpec, name: str | None, sink: Sink | None, settings: Settings,
     if sink is None:  # what is in memory is the caller's alone, and whole
         settings = settings.model_copy(update={"record_parameters": "all"})
     session = Session(recorder, settings)
-    event = session.execute(spec, name or spec.molecule.formula, observer=observer)
+    event = session.execute(VqeTask(spec), name or spec.molecule.formula, observer=observer)
     recorder.flush()
-    result = Result(spec, event, tuple(recorder.iterations), session.prepared(spec))
+    result = Result(spec, event, tuple(recorder.iterations), SharedProblems.of(session.memory("vqe")).known(spec))
     if event.status == "failed":
         raise RunFailed(event.error or "the run failed")
     if event.status == "interrupted":

@@ -175,7 +175,9 @@ class Worker:
                 return
             self._starts[spec.spec_id] += 1
             log.info("job begins", attempt=starts + 1)
-            answer = self._work(ChildJob(record["spec_json"], record["molecule_name"], record["sweep_id"], starts + 1))
+            answer = self._work(
+                ChildJob("vqe", record["spec_json"], record["molecule_name"], record["sweep_id"], starts + 1)
+            )
             if answer.summary is None and answer.exit_code != 2 and not self._stopping:
                 log.warning("run lost", reason=answer.error)
                 self.counts.lost += 1

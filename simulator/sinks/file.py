@@ -155,7 +155,7 @@ class FileSink(QueuedSink):
             file = ContainerFile(self.raw, current(stream))
             self._files[stream] = (file, time.monotonic())
         file.write(to_record(event))
-        if isinstance(event, Result):
+        if event.ends_run:
             self._flush_all()
             file.flush(sync=True)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simulator.checkpoint import Checkpoint
 from simulator.chemistry.problem import Problem
 from simulator.chemistry.references import Reference
 from simulator.operators.hamiltonian import QubitHamiltonian
@@ -46,6 +47,7 @@ def minimize(
     observe: Callable[[IterationRecord], None],
     should_stop: Callable[[], bool],
     stages: Stages,
+    resumed: Checkpoint | None = None,
 ) -> Solution:
     """Run the VQE that `spec` describes.
 
@@ -57,6 +59,7 @@ def minimize(
         observe: called once an iteration, the start included.
         should_stop: asked at every evaluation; True ends the run with the best point so far, interrupted and unchecked.
         stages: takes the times of ansatz, optimization and verification.
+        resumed: where an earlier attempt at this specification was, in place of the initial point.
 
     Raises:
         InputError: what was asked does not fit (memory, number of parameters, initial vector, no GPU).
@@ -66,7 +69,7 @@ def minimize(
     with stages("ansatz"):
         ansatz = build_ansatz(spec, problem, hamiltonian, references)
     with stages("optimization"):
-        search = Search(spec, ansatz.engine, observe, should_stop)
+        search = Search(spec, ansatz.engine, observe, should_stop, resumed)
         optimum = told_if_stuck(search.run(ansatz.start), search, problem.hf_energy, references)
     interrupted, verdict = optimum.interrupted, INTERRUPTED
     if not interrupted:

@@ -157,13 +157,13 @@ def _from_text(text: str) -> Any:
 class Objective:
     """What is minimized.
 
-    `energy(x)` and `energy_and_gradient(x)` are in hartree and hartree per radian; `step(x)` is called once an iteration
-    and may raise to stop.
+    `energy(x)` and `energy_and_gradient(x)` are in hartree and hartree per radian; `step(x, state)` is called once an iteration
+    and may raise to stop. `state` is what the optimizer needs, beside x, to go on from here; None where it has none.
     """
 
     energy: Callable[[np.ndarray], float]
     energy_and_gradient: Callable[[np.ndarray], tuple[float, np.ndarray]]
-    step: Callable[[np.ndarray], None]
+    step: Callable[[np.ndarray, dict[str, Any] | None], None]
 
 
 @dataclass(frozen=True)
@@ -188,10 +188,16 @@ def run_optimizer(
     max_iterations: int,
     tolerance: float,
     seed: int,
+    state: dict[str, Any] | None = None,
 ) -> Minimum:
-    """Minimize from `start`, shape (n_parameters,), in radian; what `tolerance` means is in OPTIMIZERS[name].tolerance."""
+    """Minimize from `start`, shape (n_parameters,), in radian; what `tolerance` means is in OPTIMIZERS[name].tolerance.
+
+    `state` is what `objective.step` was told at `start` by an earlier call, which this one goes on with.
+    """
     if name == "spsa":
-        return _spsa(options, objective, start, max_iterations, tolerance, seed)
+        return _spsa(options, objective, start, max_iterations, tolerance, seed, state)
+    if max_iterations < 1:
+        return Minimum(start, False, "max_iterations")
     import numpy as np
     from scipy.optimize import minimize
 
@@ -199,7 +205,7 @@ def run_optimizer(
 
     def step(x: np.ndarray) -> None:
         steps.append(np.array(x))
-        objective.step(steps[-1].copy())
+        objective.step(steps[-1].copy(), None)
         if name == "cobyla" and len(steps) > max_iterations:
             raise _LimitReached
 
@@ -244,8 +250,9 @@ def run_optimizer(
 
 
 def _spsa(
-    options: dict[str, Any], objective: Objective, start: np.ndarray, max_iterations: int, tolerance: float, seed: int
-) -> Minimum:
+    options: dict[str, Any], objective: Objective, start: np.ndarray, max_iterations: int, tolerance: float, seed: int,
+    state: dict[str, Any] | None,
+) -> Minimum:  # fmt: skip
     """Spall's algorithm, IEEE Trans. Autom. Control 37, 332 (1992); gains as in his 1998 guide (doi:10.1109/7.705889).
 
     Converged: over the last `window` iterations the mean energy of the later half is within `tolerance` of the earlier's.
@@ -265,13 +272,17 @@ def _spsa(
             level += 0.5 * (up + down)
         return total / options["resamplings"], level / options["resamplings"]
 
-    a = options["learning_rate"]
-    if a == 0.0:
+    a, first = options["learning_rate"], 0
+    levels: list[float] = []
+    if state is not None:
+        a, first, levels = state["gain"], state["iterations"], list(state["levels"])
+        rng.bit_generator.state = state["random"]
+    elif a == 0.0:
         sizes = [np.mean(np.abs(gradient(x, options["perturbation"])[0])) for _ in range(options["calibration_steps"])]
         a = options["first_step"] * (1 + stability) ** alpha / max(float(np.mean(sizes)), 1e-10)
-    levels: list[float] = []
     current = objective.energy(x) if options["blocking"] else math.inf
-    for k in range(max_iterations):
+    window = options["window"]
+    for k in range(first, first + max_iterations):
         g, level = gradient(x, options["perturbation"] / (k + 1) ** gamma)
         proposed = x - a / (k + 1 + stability) ** alpha * g
         if options["blocking"]:
@@ -280,9 +291,9 @@ def _spsa(
                 x, current = proposed, energy
         else:
             x = proposed
-        objective.step(x.copy())
         levels.append(level)
-        window = options["window"]
+        reached = {"gain": a, "iterations": k + 1, "levels": levels[-window:], "random": rng.bit_generator.state}
+        objective.step(x.copy(), reached)
         if len(levels) >= window:
             recent, half = levels[-window:], window // 2
             drift = abs(float(np.mean(recent[half:])) - float(np.mean(recent[:half])))

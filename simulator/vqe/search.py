@@ -4,9 +4,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from simulator.checkpoint import Checkpoint
 from simulator.chemistry.references import Reference, exact_energy
 from simulator.engines.base import Engine
 from simulator.errors import Interrupted, RunFailed
@@ -41,6 +43,9 @@ class IterationRecord:
     elapsed_seconds: float  # since the optimization began
     parameters: np.ndarray  # radian, shape: (n_parameters,)
     kind: str = "step"  # start or step
+    optimizer_state: dict[str, Any] | None = (
+        None  # JSON values from which the optimizer goes on; None: it has no state of its own
+    )
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class Search:
         engine: evaluates energies and gradients.
         observe: called once an iteration, the start included.
         should_stop: asked at every evaluation; True ends the search with the best point so far.
+        resumed: where an earlier search of this specification was; this one goes on from there.
     """
 
     def __init__(
@@ -86,7 +92,9 @@ class Search:
         engine: Engine,
         observe: Callable[[IterationRecord], None],
         should_stop: Callable[[], bool],
+        resumed: Checkpoint | None = None,
     ) -> None:
+        self.resumed = resumed
         self.spec, self.engine, self.observe, self.should_stop = spec, engine, observe, should_stop
         self.evaluations = self.gradient_evaluations = self.iterations = 0
         self.exact = spec.shots is None
@@ -106,7 +114,10 @@ class Search:
         notes: tuple[str, ...] = ()
         try:
             self._check_stop()
-            if self._is_stationary(start) and self.spec.initial_point in MOVABLE_POINTS:
+            if self.resumed is not None:
+                start = self._resumed_start(len(start))
+                notes = (f"resumed from run {self.resumed.run_id} at its iteration {self.resumed.iteration}",)
+            elif self._is_stationary(start) and self.spec.initial_point in MOVABLE_POINTS:
                 start = perturbed(start, self.spec.seed)
                 notes = (f"start perturbed: initial point {self.spec.initial_point} is a stationary point",)
             self._tell(start, "start")
@@ -154,7 +165,7 @@ class Search:
         """By how many hartree a short descent from a point moved a little ends lower; None where that cannot be told."""
         if not OPTIMIZERS[self.spec.optimizer].uses_gradient:
             return None
-        objective = Objective(self.energy, self.energy_and_gradient, lambda _: self._check_stop())
+        objective = Objective(self.energy, self.energy_and_gradient, self._only_check_stop)
         options = check_options("l-bfgs-b", {})
         try:
             end = run_optimizer(
@@ -164,6 +175,21 @@ class Search:
             return self._at(x).energy - self._at(end.parameters).energy
         except _Stop:
             return None
+
+    def _resumed_start(self, n_parameters: int) -> np.ndarray:
+        """The checkpoint's point.
+
+        Raises:
+            RunFailed: it has another number of parameters: another release builds another ansatz.
+        """
+        assert self.resumed is not None
+        point = np.array(self.resumed.parameters, dtype=float)
+        if len(point) != n_parameters:
+            raise RunFailed(
+                f"the checkpoint of run {self.resumed.run_id} has {len(point)} parameters and the ansatz has {n_parameters}:"
+                " it cannot be resumed"
+            )
+        return point
 
     def _is_stationary(self, x: np.ndarray) -> bool:
         """Whether a gradient that the optimizer relies on vanishes; sampled gradients never do."""
@@ -175,9 +201,10 @@ class Search:
         if not len(start):
             return Minimum(start, True, "converged: the ansatz has no parameters")
         objective = Objective(self.energy, self.energy_and_gradient, self._step)
+        done = 0 if self.resumed is None else self.resumed.iteration
         return run_optimizer(
-            self.spec.optimizer, self.spec.options, objective, start, max_iterations=self.spec.max_iterations,
-            tolerance=self.spec.tolerance, seed=self.spec.seed,
+            self.spec.optimizer, self.spec.options, objective, start, max_iterations=max(self.spec.max_iterations - done, 0),
+            tolerance=self.spec.tolerance, seed=self.spec.seed, state=None if self.resumed is None else self.resumed.optimizer_state,
         )  # fmt: skip
 
     def _measured(self, x: np.ndarray) -> tuple[float, float | None]:
@@ -202,12 +229,12 @@ class Search:
             self._remember(x, _Evaluated(energy, error, None))
         return self._points[x.tobytes()]
 
-    def _step(self, x: np.ndarray) -> None:
+    def _step(self, x: np.ndarray, state: dict[str, Any] | None = None) -> None:
         self.iterations += 1
-        self._tell(x, "step")
+        self._tell(x, "step", state)
         self._check_stop()
 
-    def _tell(self, x: np.ndarray, kind: str) -> None:
+    def _tell(self, x: np.ndarray, kind: str, state: dict[str, Any] | None = None) -> None:
         known = self._at(x)
         # Of exact energies the lowest is best. Of samples the lowest is the luckiest, so there the last is taken.
         if self._best is None or not self.exact or known.energy < self._best[1].energy:
@@ -215,7 +242,7 @@ class Search:
         self.observe(
             IterationRecord(
                 self.iterations, known.energy, known.standard_error, known.gradient_norm, self.evaluations,
-                self.gradient_evaluations, time.perf_counter() - self._began, x.copy(), kind,
+                self.gradient_evaluations, time.perf_counter() - self._began, x.copy(), kind, state,
             )
         )  # fmt: skip
 
@@ -228,6 +255,9 @@ class Search:
     def _check_energy(self, energy: float) -> None:
         if not np.isfinite(energy):
             raise RunFailed(f"the energy is not a number after {self.evaluations} evaluations")
+
+    def _only_check_stop(self, _x: np.ndarray, _state: dict[str, Any] | None) -> None:
+        self._check_stop()
 
     def _check_stop(self) -> None:
         if self.should_stop():

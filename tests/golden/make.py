@@ -11,7 +11,7 @@ from typing import Any
 import fastavro
 from fastavro.utils import generate_many
 
-from simulator import schemas
+from simulator.events import schemas
 
 HERE = Path(__file__).parent
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from simulator.observability.metrics import LABELS, run_labels
+from simulator.events.records import vqe_labels
 from simulator.trust import CHEMICAL_ACCURACY
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ ERROR_BUCKETS = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 5e-4, CHEMICAL_ACCURACY, 5e
 """Hartree."""
 SECONDS_BUCKETS = (0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 28_800.0)
 OTHER = "other"
+LABELS = ("molecule", "ansatz", "optimizer", "engine", "device")
+"""As `vqe_labels` gives them."""
 STATUSES = ("completed", "failed", "interrupted")
 
 
@@ -110,7 +112,7 @@ class RunBook:
         run_id = str(record["run_id"])
         if run_id in self._ended or run_id in self._open:
             return
-        labels = self._bounded(run_labels(record["molecule"]["formula"], record["spec"]))
+        labels = self._bounded(tuple(vqe_labels(record["molecule"]["formula"], record["spec"]).values()))
         self._started.labels(*labels).inc()
         self._open[run_id] = _Open(labels, record["spec_id"], at)
         self._open_by_spec.setdefault(record["spec_id"], set()).add(run_id)
@@ -132,7 +134,7 @@ class RunBook:
         self._ended[run_id] = None
         while len(self._ended) > MAX_ENDED:
             self._ended.popitem(last=False)
-        labels = self._bounded(run_labels(record["formula"], record["spec"]))
+        labels = self._bounded(tuple(vqe_labels(record["formula"], record["spec"]).values()))
         if not self._close(run_id):
             self._started.labels(*labels).inc()  # its begin is late, or was deleted by retention
         for other in self._open_by_spec.get(record["spec_id"], ()):

@@ -9,8 +9,10 @@ import simulator.vqe.search
 from simulator.chemistry.molecules import load_molecule
 from simulator.errors import Interrupted
 from simulator.events.records import Iteration, Result
-from simulator.runs.session import Session, exit_code
+from simulator.runs.session import Session
 from simulator.settings import Settings
+from simulator.tasks.vqe.summary import exit_code
+from simulator.tasks.vqe.task import VqeTask
 from simulator.vqe.optimizers import OPTIMIZERS
 from simulator.vqe.spec import make_spec
 
@@ -70,7 +72,7 @@ def stopped_run(tmp_path, monkeypatch, stage: str, how: str, **given):
     monkeypatch.chdir(tmp_path)
     session = Session(ListSink(), Settings(data_dir=tmp_path))
     spec = make_spec(load_molecule("h2"), max_iterations=5, tolerance=1e-9, **given)
-    result = session.execute(spec, "h2", observer=StopAt(session, stage, how, monkeypatch))
+    result = session.execute(VqeTask(spec), "h2", observer=StopAt(session, stage, how, monkeypatch))
     return session, result
 
 
@@ -149,7 +151,7 @@ def test_a_plain_keyboard_interrupt_in_the_checks_keeps_the_minimum(tmp_path, mo
     monkeypatch.setattr(simulator.vqe.loop, "verify", interrupted)
     monkeypatch.chdir(tmp_path)
     session = Session(ListSink(), Settings(data_dir=tmp_path))
-    result = session.execute(make_spec(load_molecule("h2")), "h2")
+    result = session.execute(VqeTask(make_spec(load_molecule("h2"))), "h2")
     assert (result.status, result.converged, result.physical) == ("interrupted", True, None)
     assert result.energy == pytest.approx(-1.137306, abs=1e-6)
     assert session.stop_requested, "and no other run begins"

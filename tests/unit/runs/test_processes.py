@@ -26,7 +26,7 @@ name: long
 molecules: [h2, heh+]
 settings: {optimizer: spsa, max_iterations: 1000000, optimizer_options: {window: 100000}}
 """
-H2 = ChildJob(make_spec(load_molecule("h2")).canonical_json(), "h2", None)
+H2 = ChildJob("vqe", make_spec(load_molecule("h2")).canonical_json(), "h2", None)
 
 
 @pytest.fixture

@@ -7,8 +7,10 @@ import pytest
 from simulator.chemistry.molecules import load_molecule
 from simulator.errors import InputError, RunFailed, StorageError
 from simulator.events.records import Hamiltonian, Iteration, Result, Run, SystemMetrics
-from simulator.runs.session import Session, exit_code
+from simulator.runs.session import Session
 from simulator.settings import Settings
+from simulator.tasks.vqe.summary import exit_code
+from simulator.tasks.vqe.task import VqeTask
 from simulator.vqe.spec import make_spec
 
 
@@ -38,7 +40,7 @@ def session(tmp_path, monkeypatch):
 
 
 def run(session, **given):
-    return session.execute(make_spec(load_molecule("h2"), **given), "h2")
+    return session.execute(VqeTask(make_spec(load_molecule("h2"), **given)), "h2")
 
 
 def test_a_result_promises_what_the_streams_hold(session):
@@ -128,7 +130,7 @@ def test_a_stop_request_ends_the_run_as_interrupted(session):
             session.stop_requested = True
 
     spec = make_spec(load_molecule("lih"))
-    result = session.execute(spec, "lih", observer=StopAtFirst())
+    result = session.execute(VqeTask(spec), "lih", observer=StopAtFirst())
     assert result.status == "interrupted"
     assert result.counts["iterations"] == len(session.sink.of(Iteration))
     assert exit_code(result) == 130

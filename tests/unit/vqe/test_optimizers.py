@@ -30,7 +30,7 @@ def run(name, *, max_iterations=400, tolerance=1e-6, seed=1, function=energy, **
         asked.append(tuple(np.round(x, 12)))
         return function(x)
 
-    objective = Objective(told, lambda x: (told(x), gradient(function, x)), lambda x: steps.append(x.copy()))
+    objective = Objective(told, lambda x: (told(x), gradient(function, x)), lambda x, _: steps.append(x.copy()))
     options = check_options(name, options)
     end = run_optimizer(name, options, objective, START, max_iterations=max_iterations, tolerance=tolerance, seed=seed)
     return end, asked, steps

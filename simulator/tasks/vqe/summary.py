@@ -19,3 +19,10 @@ def summary_record(result: Result) -> dict[str, Any]:
         "iterations": result.iterations, "evaluations": result.evaluations, "seconds": result.total_seconds,
         "notes": result.notes, "error": result.error,
     }  # fmt: skip
+
+
+def exit_code(result: Result) -> int:
+    """0 done; 1 failed, unphysical or not converged; 130 interrupted."""
+    if result.status == "interrupted":
+        return 130
+    return 0 if result.status == "completed" and result.physical is not False and result.converged else 1
