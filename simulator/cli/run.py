@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 def run(
+    context: typer.Context,
     molecule: Annotated[list[str] | None, typer.Argument(help=f"Each a {o.MOLECULE_HELP}.")] = None,
     atoms: o.Atoms = None,
     basis: o.Basis = None,
@@ -77,7 +78,7 @@ def run(
     settings = load_settings(data_dir=data_dir, sink=sink, record_parameters=record_parameters)
     check_data_dir(settings, build_tables=build_tables)
     if resume is not None:
-        _refuse_beside_resume()
+        _refuse_beside_resume(context)
         saved = CheckpointFiles(settings).load(resume)
         return _run_all([saved], settings, build_tables=build_tables, json_output=json_output)
     active = o.active_orbitals(active_space, orbitals)
@@ -99,15 +100,12 @@ def run(
     return _run_all(runs, settings, build_tables=build_tables, json_output=json_output)
 
 
-def _refuse_beside_resume() -> None:
+def _refuse_beside_resume(context: typer.Context) -> None:
     """Raise InputError where an option of this command would be left unused, as the checkpoint holds the specification."""
-    import click
-
-    context = click.get_current_context()
     allowed = {"resume", "record_parameters", "sink", "data_dir", "build_tables", "json_output"}
     for name in context.params:
         source = context.get_parameter_source(name)
-        if name not in allowed and source is click.core.ParameterSource.COMMANDLINE:
+        if name not in allowed and source is not None and source.name == "COMMANDLINE":
             shown = "a molecule" if name == "molecule" else f"--{name.replace('_', '-')}"
             raise InputError(f"--resume goes on with the run's own specification and takes no {shown}")
 
