@@ -113,6 +113,11 @@ class Settings(TableSettings):
         10.0, description="Seconds that a process waits at its end for Kafka to take the last events."
     )
 
+    queue_uri: SecretStr | None = Field(
+        None, description="Database of the work queue, as SQLAlchemy names it; none: queue.db in the data dir."
+    )
+    queue_uri_file: Path | None = Field(None, description="File with the work queue's database, for its password.")
+
     pushgateway_url: str | None = Field(None, description="PushGateway that runs push their gauges to; none: no push.")
     push_interval: Annotated[float, Field(ge=1, le=300)] = Field(10.0, description="Seconds between pushes.")
     metrics_address: str = Field("127.0.0.1", description="Address on which worker and exporter serve /metrics.")
@@ -146,7 +151,7 @@ class Settings(TableSettings):
 
     @model_validator(mode="after")
     def _secrets_from_files(self) -> "Settings":
-        for name in ("kafka_password", "kafka_ssl_key_password", "registry_password", "connect_password"):
+        for name in ("kafka_password", "kafka_ssl_key_password", "registry_password", "connect_password", "queue_uri"):
             path: Path | None = getattr(self, f"{name}_file")
             if path is None:
                 continue
@@ -159,7 +164,7 @@ class Settings(TableSettings):
                 raise ValueError(f"{name}_file {path}: {error.strerror}") from None
             except UnicodeDecodeError:
                 raise ValueError(f"{name}_file {path}: not UTF-8 text") from None
-        for name in ("kafka_password", "kafka_ssl_key_password", "registry_password"):
+        for name in ("kafka_password", "kafka_ssl_key_password", "registry_password", "queue_uri"):
             if (secret := getattr(self, name)) is not None:
                 remember(secret.get_secret_value())
         remember(self.registry_url if "://" in self.registry_url else "")

@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ORDER = (
-    "cli", "report", "live", "runs", "tasks", "observability", "kafka", "sinks", "vqe", "engines", "operators", "chemistry", "events",
+    "cli", "report", "live", "runs", "tasks", "observability", "queue", "kafka", "sinks", "vqe", "engines", "operators", "chemistry",
+    "events",
 )  # fmt: skip
 """Folders of `simulator/`, as docs/architecture.md lists them; each may import those after it and the modules of `simulator/` itself."""
 
