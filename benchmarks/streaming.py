@@ -152,6 +152,7 @@ def loop(settings: Any) -> list[Row]:
     cancels, and the median of many rounds is held against the same figure of plain runs alone (the control).
     """
     from simulator.chemistry.molecules import load_molecule
+    from simulator.tasks.vqe.task import VqeTask
     from simulator.vqe.spec import make_spec
 
     spec = make_spec(load_molecule("n2"), max_iterations=LOOP_ITERATIONS, tolerance=1e-9)

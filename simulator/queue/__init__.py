@@ -6,11 +6,11 @@ Names are loaded when they are first used, so that importing `simulator` or the 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from simulator.checkpoint import Checkpoint as Checkpoint
     from simulator.queue.job_queue import JobQueue as JobQueue
     from simulator.queue.records import MAX_ATTEMPTS as MAX_ATTEMPTS
     from simulator.queue.records import STATES as STATES
     from simulator.queue.records import Cancelled as Cancelled
-    from simulator.queue.records import Checkpoint as Checkpoint
     from simulator.queue.records import Claim as Claim
     from simulator.queue.records import Job as Job
     from simulator.queue.records import JobFilter as JobFilter

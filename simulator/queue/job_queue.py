@@ -27,6 +27,7 @@ from simulator.queue.records import (
     State,
     Submitted,
     WorkerRow,
+    packed,
 )
 from simulator.queue.tables import checkpoints, jobs, now, seconds_from_now
 from simulator.settings import Settings
@@ -232,7 +233,7 @@ class JobQueue:
         """
         values = {
             "iteration": checkpoint.iteration, "energy": checkpoint.energy, "run_id": checkpoint.run_id,
-            "packed": checkpoint.packed(), "saved_at": now(),
+            "packed": packed(checkpoint), "saved_at": now(),
         }  # fmt: skip
         held = select(jobs.c.job_id).where(
             jobs.c.job_id == claim.job.job_id, jobs.c.token == claim.token, jobs.c.state == text("'running'")
@@ -323,7 +324,7 @@ class JobQueue:
 
     def _lost(self, claim: Claim) -> LeaseLost:
         return LeaseLost(
-            f"job {claim.job.job_id} is no longer held by {claim.worker} (claim {claim.token}): its lease ended meanwhile"
+            f"job {claim.job.job_id} is no longer held by {claim.worker} (claim {claim.token}): its lease or the job has ended"
         )
 
     # --- who is there to run them

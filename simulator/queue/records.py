@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from simulator.checkpoint import Checkpoint as Checkpoint
 from simulator.errors import InputError, VqeError
 
 State = Literal["waiting", "running", "completed", "failed", "cancelled", "dead"]
@@ -86,48 +87,6 @@ class NewJob:
         for field in ("spec_id", "spec_json"):
             if not getattr(self, field):
                 raise InputError(f"job {self.name!r}: {field} is empty")
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Where a run's search stood: the next attempt starts there.
-
-    Args:
-        iteration: of the best point.
-        energy: there, in hartree, total.
-        parameters: there; one an ansatz parameter.
-        run_id: the run that was there.
-        optimizer_state: what the optimizer needs to go on, as JSON has it.
-    """
-
-    iteration: int
-    energy: float
-    parameters: list[float]
-    run_id: str
-    optimizer_state: dict[str, Any] | None = None
-
-    def packed(self) -> bytes:
-        """The checkpoint as it is kept: zlib of JSON.
-
-        Raises:
-            InputError: it is larger than a checkpoint may be, or no JSON.
-        """
-        try:
-            text = json.dumps([self.parameters, self.optimizer_state], allow_nan=False, separators=(",", ":"))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"checkpoint of run {self.run_id}: not JSON: {error}") from None
-        packed = zlib.compress(text.encode(), 1)
-        if len(packed) > CHECKPOINT_BYTES:
-            raise InputError(
-                f"checkpoint of run {self.run_id}: {len(packed)} bytes packed, at most {CHECKPOINT_BYTES} are kept"
-            )
-        return packed
-
-    @classmethod
-    def unpacked(cls, iteration: int, energy: float, run_id: str, packed: bytes) -> "Checkpoint":
-        """The checkpoint that was kept."""
-        parameters, optimizer_state = json.loads(zlib.decompress(packed))
-        return cls(iteration, energy, parameters, run_id, optimizer_state)
 
 
 @dataclass(frozen=True)
@@ -238,3 +197,26 @@ class WorkerRow:
     silent_seconds: float
     problem: str | None
     job_id: str | None
+
+
+def packed(checkpoint: Checkpoint) -> bytes:
+    """A checkpoint as it is kept: zlib of JSON.
+
+    Raises:
+        InputError: it is larger than a checkpoint may be, or no JSON.
+    """
+    try:
+        text = json.dumps(checkpoint.to_dict(), allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"checkpoint of run {checkpoint.run_id}: not JSON: {error}") from None
+    found = zlib.compress(text.encode(), 1)
+    if len(found) > CHECKPOINT_BYTES:
+        raise InputError(
+            f"checkpoint of run {checkpoint.run_id}: {len(found)} bytes packed, at most {CHECKPOINT_BYTES} are kept"
+        )
+    return found
+
+
+def unpacked(kept: bytes) -> Checkpoint:
+    """The checkpoint that was kept."""
+    return Checkpoint.from_dict(json.loads(zlib.decompress(kept)))

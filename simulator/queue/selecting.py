@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from simulator.errors import InputError
 from simulator.queue.claiming import each
-from simulator.queue.records import RETRYABLE, Cancelled, Checkpoint, Job, JobFilter
+from simulator.queue.records import RETRYABLE, Cancelled, Job, JobFilter, unpacked
 from simulator.queue.tables import checkpoints, jobs, now
 
 _SUMMARY_COLUMNS = (checkpoints.c.iteration, checkpoints.c.energy, checkpoints.c.saved_at)
@@ -42,8 +42,7 @@ def job_of(row: Any, checkpoint: Any | None = None) -> Job:
             "checkpoint_at": checkpoint.saved_at,
         }  # fmt: skip
         if "packed" in checkpoint._fields:
-            c = checkpoint
-            values["checkpoint"] = Checkpoint.unpacked(c.iteration, c.energy, c.run_id, c.packed)
+            values["checkpoint"] = unpacked(checkpoint.packed)
     return Job(**values)
 
 

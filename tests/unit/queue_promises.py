@@ -292,7 +292,7 @@ def test_whoever_slept_past_its_lease_can_write_no_more(queue):
     assert (current.job.job_id, current.token) == (late.job.job_id, 2)
     for write in (
         lambda: queue.renew(late),
-        lambda: queue.save_checkpoint(late, Checkpoint(1, -1.0, [0.5], "r")),
+        lambda: queue.save_checkpoint(late, Checkpoint("r", 1, -1.0, (0.5,))),
         lambda: queue.complete(late, run_id="r", summary=None),
         lambda: queue.fail(late, "no"),
         lambda: queue.cancelled(late),
@@ -448,7 +448,7 @@ def test_a_checkpoint_stays_with_the_job_until_it_completes(queue):
     claim = claimed(queue)
     assert claim.job.checkpoint is None
     for i in (1, 2):
-        kept = Checkpoint(i, -1.5 - i, [0.1 * i, 1e-17], "r", {"trust": 0.5})
+        kept = Checkpoint("r", i, -1.5 - i, (0.1 * i, 1e-17), {"trust": 0.5})
         queue.save_checkpoint(claim, kept)
     queue.give_back(claim, "stopped")
     claim = lapsed(queue)
@@ -468,10 +468,10 @@ def test_a_checkpoint_that_is_too_large_or_no_json_is_refused(queue):
     claim = claimed(queue)
     noise = os.urandom(1 << 20).hex()
     with pytest.raises(InputError, match="at most 1048576"):
-        queue.save_checkpoint(claim, Checkpoint(1, -1.0, [], "r", {"hessian": noise + noise}))
+        queue.save_checkpoint(claim, Checkpoint("r", 1, -1.0, (), {"hessian": noise + noise}))
     with pytest.raises(InputError, match="not JSON"):
-        queue.save_checkpoint(claim, Checkpoint(1, -1.0, [float("nan")], "r"))
-    queue.save_checkpoint(claim, Checkpoint(1, -1.0, [], "r", {"hessian": noise[: 3 << 19]}))
+        queue.save_checkpoint(claim, Checkpoint("r", 1, -1.0, (float("nan"),)))
+    queue.save_checkpoint(claim, Checkpoint("r", 1, -1.0, (), {"hessian": noise[: 3 << 19]}))
 
 
 # --- looking
