@@ -31,9 +31,9 @@ def check_run(spec: "EngineSpec", norb: int, nelec: tuple[int, int]) -> None:
         check_aer(spec, n_qubits)
 
 
-def check_sector(norb: int, nelec: tuple[int, int]) -> None:
+def check_sector(norb: int, nelec: tuple[int, int], size: int | None = None) -> None:
     """Raises InputError when the sector engine's vectors would not fit: the state, H times it, and their work space."""
-    size = n_determinants(norb, nelec)
+    size = n_determinants(norb, nelec) if size is None else size
     check_memory(f"sector engine over {size} determinants", 6 * 8 * size, "use a smaller active space")
 
 

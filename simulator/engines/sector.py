@@ -2,168 +2,30 @@
 
 An excitation rotates pairs of amplitudes, exp(theta (T - T^dagger)): c_i, c_j -> cos c_i - s sin c_j, s sin c_i + cos c_j.
 Which pairs and with which sign is a product of an alpha and a beta table over occupation strings; the determinants' own
-tables, na x nb as long, are never made. One energy costs the rotations and one product H c (PySCF's contract_2e); all
-derivatives cost about two more sets of rotations (adjoint differentiation, Jones and Gacon, arXiv:2009.02823).
+tables, na x nb as long, are never made. Vectors hold the determinants of the state's irrep only. One energy costs the rotations and one
+product H c; all derivatives cost about two more sets of rotations (adjoint differentiation, Jones and Gacon, arXiv:2009.02823).
 """
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from simulator.chemistry.integrals import omp_threads
+from simulator.chemistry.orbitals import SYMMETRY_TOLERANCE
 from simulator.chemistry.problem import Problem
-from simulator.engines.kernels import kernel
+from simulator.engines.layout import Layout
 from simulator.engines.limits import check_sector
-from simulator.operators.excitations import ExcitationSet, Ladder
+from simulator.engines.rotations import Rotations
+from simulator.engines.strings import StringSet, believable_irreps, irreps_of, number_pairs
+from simulator.engines.threads import engine_threads
+from simulator.operators.excitations import ExcitationSet
 
 MAX_PLAIN = 100
 """Excitations times determinants up to which kernels run as plain Python, 0.2 ms an energy: H2's and HeH+'s in a minimal basis."""
 
-
-@kernel(cache=True)
-def string_tables(strings: np.ndarray, ladders: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Source, target and sign of every ladder's action on every string it does not annihilate.
-
-    Args:
-        strings: occupation bit strings, ascending, int64, shape: (n_strings,).
-        ladders: created 0, created 1, removed 0, removed 1, -1 where absent, int64, shape: (n_ladders, 4).
-
-    Returns:
-        source, target (int64), sign (float64), all of shape (n_entries,), and where each ladder's begin, (n_ladders + 1,).
-    """
-    n_entries = 0
-    size = len(strings) * len(ladders)
-    source, target = np.empty(size, np.int64), np.empty(size, np.int64)
-    sign = np.empty(size, np.float64)
-    offset = np.zeros(len(ladders) + 1, np.int64)
-    for k in range(len(ladders)):
-        for index in range(len(strings)):
-            string = strings[index]
-            s = 1.0
-            for place in (3, 2, 1, 0):  # the rightmost operator acts first
-                orbital = ladders[k, place]
-                if orbital < 0:
-                    continue
-                bit = np.int64(1) << orbital
-                occupied = (string & bit) != 0
-                if occupied == (place < 2):
-                    s = 0.0
-                    break
-                below = string & (bit - 1)
-                while below:
-                    s = -s
-                    below &= below - 1
-                string ^= bit
-            if s != 0.0:
-                source[n_entries] = index
-                target[n_entries] = np.searchsorted(strings, string)
-                sign[n_entries] = s
-                n_entries += 1
-        offset[k + 1] = n_entries
-    return source[:n_entries].copy(), target[:n_entries].copy(), sign[:n_entries].copy(), offset
-
-
-@kernel(cache=True, fastmath=True)
-def rotate(
-    c: np.ndarray,
-    a_src: np.ndarray,
-    a_dst: np.ndarray,
-    a_sgn: np.ndarray,
-    a_off: np.ndarray,
-    b_src: np.ndarray,
-    b_dst: np.ndarray,
-    b_sgn: np.ndarray,
-    b_off: np.ndarray,
-    which: np.ndarray,
-    angles: np.ndarray,
-) -> None:
-    """Apply every excitation to c, shape (na, nb), in place; `which[e]` holds its alpha and beta ladder, -1 for none."""
-    nb = c.shape[1]
-    for e in range(len(which)):
-        cs, sn = np.cos(angles[e]), np.sin(angles[e])
-        la, lb = which[e, 0], which[e, 1]
-        if lb < 0:
-            for k in range(a_off[la], a_off[la + 1]):
-                i, j, s = a_src[k], a_dst[k], a_sgn[k] * sn
-                for p in range(nb):
-                    u, v = c[i, p], c[j, p]
-                    c[i, p] = cs * u - s * v
-                    c[j, p] = s * u + cs * v
-        elif la < 0:
-            for i in range(c.shape[0]):
-                for k in range(b_off[lb], b_off[lb + 1]):
-                    p, q, s = b_src[k], b_dst[k], b_sgn[k] * sn
-                    u, v = c[i, p], c[i, q]
-                    c[i, p] = cs * u - s * v
-                    c[i, q] = s * u + cs * v
-        else:
-            for k in range(a_off[la], a_off[la + 1]):
-                i, j, sa = a_src[k], a_dst[k], a_sgn[k] * sn
-                for m in range(b_off[lb], b_off[lb + 1]):
-                    p, q, s = b_src[m], b_dst[m], b_sgn[m] * sa
-                    u, v = c[i, p], c[j, q]
-                    c[i, p] = cs * u - s * v
-                    c[j, q] = s * u + cs * v
-
-
-@kernel(cache=True, fastmath=True)
-def unrotate(
-    c: np.ndarray,
-    lam: np.ndarray,
-    a_src: np.ndarray,
-    a_dst: np.ndarray,
-    a_sgn: np.ndarray,
-    a_off: np.ndarray,
-    b_src: np.ndarray,
-    b_dst: np.ndarray,
-    b_sgn: np.ndarray,
-    b_off: np.ndarray,
-    which: np.ndarray,
-    angles: np.ndarray,
-    parameter: np.ndarray,
-    gradient: np.ndarray,
-) -> None:
-    """Undo every excitation on c (the state) and lam (H times it), adding 2 <lam| T - T^dagger |c> to each parameter's slot."""
-    nb = c.shape[1]
-    for e in range(len(which) - 1, -1, -1):
-        cs, sn = np.cos(angles[e]), np.sin(angles[e])
-        la, lb = which[e, 0], which[e, 1]
-        total = 0.0
-        if lb < 0:
-            for k in range(a_off[la], a_off[la + 1]):
-                i, j, s = a_src[k], a_dst[k], a_sgn[k] * sn
-                row = 0.0
-                for p in range(nb):
-                    u, v, x, y = c[i, p], c[j, p], lam[i, p], lam[j, p]
-                    row += y * u - x * v
-                    c[i, p] = cs * u + s * v
-                    c[j, p] = cs * v - s * u
-                    lam[i, p] = cs * x + s * y
-                    lam[j, p] = cs * y - s * x
-                total += a_sgn[k] * row
-        elif la < 0:
-            for i in range(c.shape[0]):
-                for k in range(b_off[lb], b_off[lb + 1]):
-                    p, q, s = b_src[k], b_dst[k], b_sgn[k] * sn
-                    u, v, x, y = c[i, p], c[i, q], lam[i, p], lam[i, q]
-                    total += b_sgn[k] * (y * u - x * v)
-                    c[i, p] = cs * u + s * v
-                    c[i, q] = cs * v - s * u
-                    lam[i, p] = cs * x + s * y
-                    lam[i, q] = cs * y - s * x
-        else:
-            for k in range(a_off[la], a_off[la + 1]):
-                i, j = a_src[k], a_dst[k]
-                for m in range(b_off[lb], b_off[lb + 1]):
-                    p, q, s0 = b_src[m], b_dst[m], b_sgn[m] * a_sgn[k]
-                    s = s0 * sn
-                    u, v, x, y = c[i, p], c[j, q], lam[i, p], lam[j, q]
-                    total += s0 * (y * u - x * v)
-                    c[i, p] = cs * u + s * v
-                    c[j, q] = cs * v - s * u
-                    lam[i, p] = cs * x + s * y
-                    lam[j, q] = cs * y - s * x
-        gradient[parameter[e]] += 2.0 * total
+EXACT_IRREPS = 1e-12
+"""Hartree: integrals that irreps forbid, up to which they are left out for a state of several irreps. For a state of one irrep they
+contribute nothing to the energy, so that there SYMMETRY_TOLERANCE will do."""
 
 
 class SectorEngine:
@@ -176,42 +38,46 @@ class SectorEngine:
     name = "sector"
 
     def __init__(self, problem: Problem, ansatz: ExcitationSet):
-        from pyscf import fci
+        from pyscf import ao2mo, fci
 
-        check_sector(problem.norb, problem.nelec)
         self.problem, self.ansatz = problem, ansatz
         self.labels = ansatz.labels
         self.n_parameters = ansatz.n_parameters
         norb, nelec = problem.norb, problem.nelec
-        self._shape = tuple(fci.cistring.num_strings(norb, n) for n in nelec)
-        small = len(ansatz.excitations) * self._shape[0] * self._shape[1] <= MAX_PLAIN
-        self._rotate, self._unrotate = (k.plain if small else k.compiled for k in (rotate, unrotate))
-        self._tables, self._which = _tables(norb, nelec, ansatz, plain=small)
-        self._h2 = fci.direct_spin1.absorb_h1e(problem.h1, problem.eri, norb, nelec, 0.5)
-        self._links = tuple(fci.cistring.gen_linkstr_index_trilidx(range(norb), n) for n in nelec)
-        self._contract = fci.direct_spin1.contract_2e
+        n_determinants = fci.cistring.num_strings(norb, nelec[0]) * fci.cistring.num_strings(norb, nelec[1])
+        small = len(ansatz.excitations) * n_determinants <= MAX_PLAIN
+        h1, eri = problem.h1, ao2mo.restore(1, problem.eri, norb)
+        irreps = None if small else believable_irreps(problem.orbsym, h1, eri, SYMMETRY_TOLERANCE)
+        kept = irreps is not None and all(e.is_totally_symmetric(irreps) for e in ansatz.excitations)
+        self._layout = sector_layout(norb, nelec, irreps if kept else None)
+        check_sector(norb, nelec, self._layout.size)
+        n_threads = engine_threads(n_determinants)
+        self._rotations = Rotations(self._layout, ansatz, n_threads=n_threads, compiled=not small)
+        self._multiply: Product
+        if small:
+            self._multiply = PyscfContraction(problem)
+        else:
+            from simulator.engines.contraction import Contraction
+
+            if not kept:
+                irreps = believable_irreps(problem.orbsym, h1, eri, EXACT_IRREPS)
+            orbitals = number_pairs(np.zeros(norb, np.int64) if irreps is None else irreps)
+            self._multiply = Contraction(self._layout, orbitals, h1, eri, n_threads)
+        self._c, self._lam = np.empty(self._layout.size), np.empty(self._layout.size)
 
     def state(self, parameters: np.ndarray) -> np.ndarray:
-        """The normalised state, PySCF's FCI vector, shape: (n_alpha_strings, n_beta_strings)."""
-        c = np.zeros(self._shape)
-        c[0, 0] = 1.0
-        self._rotate(c, *self._tables, self._which, np.asarray(parameters, dtype=float)[self.ansatz.parameter])
-        return c
+        """The normalised state, PySCF's FCI vector of all irreps, shape: (n_alpha_strings, n_beta_strings)."""
+        return self._layout.unpacked(self._state(parameters))
 
     def energy(self, parameters: np.ndarray) -> tuple[float, None]:
         """Total energy in hartree; it has no standard error."""
-        c = self.state(parameters)
-        return float(np.vdot(c, self._hamiltonian(c))) + self.problem.energy_offset, None
+        return self._multiply.into(self._lam, self._state(parameters)) + self.problem.energy_offset, None
 
     def energy_and_gradient(self, parameters: np.ndarray) -> tuple[float, np.ndarray]:
         """Total energy in hartree and its derivatives in hartree per radian, shape: (n_parameters,)."""
-        angles = np.asarray(parameters, dtype=float)[self.ansatz.parameter]
-        c = self.state(parameters)
-        lam = self._hamiltonian(c)
-        energy = float(np.vdot(c, lam)) + self.problem.energy_offset
-        gradient = np.zeros(self.n_parameters)
-        self._unrotate(c, lam, *self._tables, self._which, angles, self.ansatz.parameter, gradient)
-        return energy, gradient
+        c = self._state(parameters)
+        energy = self._multiply.into(self._lam, c) + self.problem.energy_offset
+        return energy, self._rotations.undo(c, self._lam, parameters)
 
     def n_electrons_and_spin(self, parameters: np.ndarray) -> tuple[float, float]:
         """<N> over the active space and <S^2> of the state."""
@@ -221,30 +87,55 @@ class SectorEngine:
         spin = fci.spin_op.spin_square0(c, self.problem.norb, self.problem.nelec)[0]
         return float(np.vdot(c, c)) * sum(self.problem.nelec), float(spin)
 
-    def _hamiltonian(self, c: np.ndarray) -> np.ndarray:
-        with omp_threads(c.size):
-            out = self._contract(self._h2, c, self.problem.norb, self.problem.nelec, self._links)
-        return np.asarray(out).reshape(self._shape)
+    def _state(self, parameters: np.ndarray) -> np.ndarray:
+        """The state's blocks, in the engine's own memory: the next call overwrites them."""
+        c = self._c
+        c[:] = 0.0
+        reference = self._layout.alpha.place[0]  # the lowest orbitals' strings have the address 0
+        c[self._layout.rows.start[reference] + self._layout.beta.columns[self._layout.beta.place[0]]] = 1.0
+        self._rotations.apply(c, parameters)
+        return c
 
 
-def _tables(
-    norb: int, nelec: tuple[int, int], ansatz: ExcitationSet, *, plain: bool
-) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    """String tables of alpha and beta ladders, and the ladders of each excitation, shape: (n_excitations, 2)."""
+class Product(Protocol):
+    """H times vectors of the engine's layout."""
+
+    def into(self, out: np.ndarray, vector: np.ndarray) -> float:
+        """Write H times a vector into `out`; returns <vector| H |vector>, hartree, without the energy offset."""
+
+
+class PyscfContraction:
+    """H times PySCF's vector by PySCF: for a few determinants, where loading kernels would take longer."""
+
+    def __init__(self, problem: Problem) -> None:
+        from pyscf import fci
+
+        self._problem, (norb, nelec) = problem, (problem.norb, problem.nelec)
+        self._h2 = fci.direct_spin1.absorb_h1e(problem.h1, problem.eri, norb, nelec, 0.5)
+        self._links = tuple(fci.cistring.gen_linkstr_index_trilidx(range(norb), n) for n in nelec)
+        self._shape = tuple(fci.cistring.num_strings(norb, n) for n in nelec)
+        self._contract: Any = fci.direct_spin1.contract_2e
+
+    def into(self, out: np.ndarray, vector: np.ndarray) -> float:
+        """Write H times a vector into `out`; returns <vector| H |vector>."""
+        with omp_threads(vector.size):
+            product = self._contract(
+                self._h2, vector.reshape(self._shape), self._problem.norb, self._problem.nelec, self._links
+            )
+        out[:] = np.asarray(product).ravel()
+        return float(np.vdot(vector, out))
+
+
+def sector_layout(norb: int, nelec: tuple[int, int], irreps: np.ndarray | None) -> Layout:
+    """Vectors of a sector: those of the Hartree-Fock determinant's irrep, or all where there are no irreps."""
     from pyscf.fci import cistring
 
-    which = np.full((len(ansatz.excitations), 2), -1, dtype=np.int64)
-    tables: list[Any] = []
-    for spin, ladders_of in enumerate((lambda e: e.alpha, lambda e: e.beta)):
-        index: dict[Ladder, int] = {}
-        for e, excitation in enumerate(ansatz.excitations):
-            ladder = ladders_of(excitation)
-            if ladder[0]:
-                which[e, spin] = index.setdefault(ladder, len(index))
-        rows = np.full((len(index), 4), -1, dtype=np.int64)
-        for (created, removed), k in index.items():
-            rows[k, : len(created)] = created
-            rows[k, 2 : 2 + len(removed)] = removed
-        strings = np.asarray(cistring.make_strings(range(norb), nelec[spin]), dtype=np.int64)
-        tables += (string_tables.plain if plain else string_tables)(strings, rows)
-    return tuple(tables), which
+    labels = np.zeros(norb, np.int64) if irreps is None else irreps
+    n_classes = len(number_pairs(labels).n_pairs)
+    sets, irrep = [], 0
+    for n in nelec:
+        masks = np.asarray(cistring.make_strings(range(norb), n), dtype=np.int64)
+        classes = irreps_of(masks, labels)
+        irrep ^= int(classes[0])
+        sets.append(StringSet.of(masks, classes, n_classes))
+    return Layout(sets[0], sets[0] if nelec[0] == nelec[1] else sets[1], irrep)

@@ -5,7 +5,7 @@ import pytest
 
 from simulator.chemistry.integrals import build_problem
 from simulator.chemistry.molecules import load_molecule
-from simulator.engines import sector
+from simulator.engines import rotations, sector
 from simulator.engines._slow.sector import uccsd_state
 from simulator.engines.sector import SectorEngine
 from simulator.engines.statevector import StatevectorEngine
@@ -46,6 +46,7 @@ def test_kernels_are_their_plain_twin(norb, nelec, compiled, monkeypatch):
         h1=np.eye(norb),
         eri=np.zeros(n_pairs * (n_pairs + 1) // 2),
         mo_energy=np.arange(norb, dtype=float),
+        orbsym=None,
     )
     x = random_parameters(ansatz)
     np.testing.assert_allclose(SectorEngine(fake, ansatz).state(x), uccsd_state(norb, nelec, ansatz, x), atol=1e-13)
@@ -70,7 +71,10 @@ def test_the_plain_kernels_of_small_states_give_the_compiled_ones_energies_and_g
     plain = SectorEngine(p, ansatz)
     monkeypatch.setattr(sector, "MAX_PLAIN", 0)
     compiled = SectorEngine(p, ansatz)
-    assert (plain._rotate, compiled._rotate) == (sector.rotate.plain, sector.rotate.compiled)
+    assert (plain._rotations._rotate, compiled._rotations._rotate) == (
+        rotations.rotate.plain,
+        rotations.rotate.compiled,
+    )
     for x in (random_parameters(ansatz), mp2_parameters(p, ansatz)):
         (energy, gradient), (expected, slopes) = plain.energy_and_gradient(x), compiled.energy_and_gradient(x)
         assert energy == pytest.approx(expected, abs=1e-14)

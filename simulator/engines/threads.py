@@ -1,0 +1,44 @@
+"""Kernels in threads: how many, and pieces of work shared out among them.
+
+numba's own parallel loops cost seconds of compilation and a second runtime of threads; kernels that hold no lock of Python's run in
+ordinary threads as well.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
+
+from simulator.chemistry.integrals import SINGLE_THREADED
+
+PIECES = 8
+"""Pieces of work for each thread, as pieces are not equally long."""
+
+
+def engine_threads(size: int) -> int:
+    """Threads for vectors over `size` determinants: OMP_NUM_THREADS, else as many as this process may use; one for short ones."""
+    if size < SINGLE_THREADED:
+        return 1
+    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(given) if given.isdecimal() and int(given) > 0 else len(os.sched_getaffinity(0))
+
+
+def in_threads(n_threads: int, n_items: int, work: Callable[[int, int], None]) -> None:
+    """Call work(first, last) for pieces of range(n_items), which must not write to the same place.
+
+    Raises:
+        Exception: the first that a piece raised.
+    """
+    if n_threads == 1 or n_items < 2:
+        work(0, n_items)
+        return
+    n_pieces = min(n_items, PIECES * n_threads)
+    edges = [n_items * piece // n_pieces for piece in range(n_pieces + 1)]
+    for future in [_pool(n_threads).submit(work, i, j) for i, j in pairwise(edges)]:
+        future.result()
+
+
+@cache
+def _pool(n_threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n_threads, thread_name_prefix="engine")
