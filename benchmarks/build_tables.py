@@ -25,7 +25,7 @@ RUNS_AN_OBJECT = 10
 
 def throughput() -> dict[str, Any]:
     """100 runs x 500 iterations x 40 parameters in one batch."""
-    from spark_jobs import batch
+    from spark_jobs.arrow import batch
 
     with tempfile.TemporaryDirectory() as folder:
         data_dir = Path(folder)
@@ -42,7 +42,7 @@ def throughput() -> dict[str, Any]:
 
 def growth() -> dict[str, Any]:
     """Ten such batches: the tenth against the second (target: at most 1.3)."""
-    from spark_jobs import batch
+    from spark_jobs.arrow import batch
 
     with tempfile.TemporaryDirectory() as folder:
         data_dir = Path(folder)
@@ -57,7 +57,7 @@ def small(builds: int = 400) -> dict[str, Any]:
     """400 builds of a run each: the 400th against the tenth (target: at most 4)."""
     import raw_events
 
-    from spark_jobs import batch
+    from spark_jobs.arrow import batch
 
     with tempfile.TemporaryDirectory() as folder:
         data_dir = Path(folder)
@@ -88,7 +88,7 @@ def small(builds: int = 400) -> dict[str, Any]:
 
 def soak() -> dict[str, Any]:
     """1,000 runs, 20 million parameter values, in one batch (target: at most 3 GiB)."""
-    from spark_jobs import batch
+    from spark_jobs.arrow import batch
 
     with tempfile.TemporaryDirectory() as folder:
         data_dir = Path(folder)

@@ -32,7 +32,7 @@ def objects(size: int) -> dict[str, Any]:
     """Batches of one run behind so many raw objects in the ledger: in a folder, and in a store that lists as S3 does."""
     import raw_events
 
-    from spark_jobs import batch
+    from spark_jobs.arrow import batch
     from spark_jobs.raw import LocalStore, S3Store
 
     class Bucket(S3Store):
@@ -77,8 +77,8 @@ def write_ledger(data_dir: Path, size: int, files: bool) -> None:
     """A ledger of so many loaded objects in five topics; with empty files of their names, where these are listed."""
     import pyarrow as pa
 
-    from spark_jobs.arrow.builder import arrow_schema
     from spark_jobs.lock import lock_of
+    from spark_jobs.rows import arrow_schema
     from spark_jobs.tables import LEDGER, by_name
     from spark_jobs.warehouse import Location, Warehouse
 
@@ -116,7 +116,8 @@ def days() -> dict[str, Any]:
     """Six batches a day, each of one run: CPU seconds of a batch, files, and what maintenance does in the end."""
     import raw_events
 
-    from spark_jobs import batch, maintenance
+    from spark_jobs import maintenance
+    from spark_jobs.arrow import batch
 
     with tempfile.TemporaryDirectory() as root:
         data_dir = Path(root)

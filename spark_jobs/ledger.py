@@ -20,7 +20,7 @@ from typing import Any
 from spark_jobs import tables as declared
 from spark_jobs.raw import Names, RawObject, RawStore, content_etag, listed_beyond, partition_of
 from spark_jobs.tables import LEDGER
-from spark_jobs.warehouse import Warehouse, _summary
+from spark_jobs.warehouse import Warehouse, summary_of
 
 NAMES = "vqe.ledgered-names"
 """Property of the ledger: what each commit of it notes of the names that it holds."""
@@ -74,7 +74,7 @@ class Ledger:
 
     def _rows(self) -> int:
         snapshot = self.warehouse.load(self.table).current_snapshot()
-        return 0 if snapshot is None else int(_summary(snapshot).get("total-records", "0"))
+        return 0 if snapshot is None else int(summary_of(snapshot).get("total-records", "0"))
 
     def unknown(self, store: RawStore) -> list[RawObject]:
         """Objects that the ledger does not hold, or holds with another content as far as the listing tells; in S3 from

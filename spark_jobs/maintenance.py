@@ -178,7 +178,7 @@ def verify(
     location = Location.of(data_dir)
     with Warehouse.read(data_dir, tables) as warehouse:
         warehouse.as_of = next(reversed(warehouse.published()), None)
-        issues = _tags(warehouse)
+        issues = tag_issues(warehouse)
         for table in warehouse.tables:
             issues += _rows(warehouse, table)
         if any(i.check_name == "unreadable_file" for i in issues):
@@ -198,7 +198,7 @@ def verify(
     return issues
 
 
-def _tags(warehouse: Warehouse) -> list[Issue]:
+def tag_issues(warehouse: Warehouse) -> list[Issue]:
     """Tags that some tables have and others lack, and more tags than are kept."""
     tags = {t.name: set(tags_of(warehouse.load(t))) for t in warehouse.tables}
     published = tags[LEDGER]

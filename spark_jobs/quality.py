@@ -19,7 +19,7 @@ from simulator.errors import StorageError
 from simulator.events import schemas
 from spark_jobs import filters
 from spark_jobs import tables as declared
-from spark_jobs.arrow import builder as builder
+from spark_jobs.rows import arrow_schema, differing
 from spark_jobs.tables import Table
 from spark_jobs.warehouse import Warehouse
 
@@ -69,7 +69,7 @@ def issue_rows(issues: Iterable[Issue], batch_id: str, found_at: datetime) -> pa
         }
         for i in issues
     }
-    return pa.Table.from_pylist(list(rows.values()), schema=builder.arrow_schema(declared.ISSUES))
+    return pa.Table.from_pylist(list(rows.values()), schema=arrow_schema(declared.ISSUES))
 
 
 # --- audits --------------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def audit_objects(listed: int, loaded: int, rejected: int) -> None:
 def other_values(table: Table, again: pa.Table, first: pa.Table, limit: int = 1000) -> list[Issue]:
     """Rows whose key came again with other values; the first row stays."""
     issues = []
-    for i, columns in builder.differing(again, first, table.comparable())[:limit]:
+    for i, columns in differing(again, first, table.comparable())[:limit]:
         key = {k: again[k][i].as_py() for k in table.key}
         told = "; ".join(
             f"{c}: kept {_short(first[c][i].as_py())}, came {_short(again[c][i].as_py())}" for c in columns[:5]

@@ -23,7 +23,7 @@ import fastavro
 import sqlalchemy
 
 from simulator.errors import InputError, StorageError
-from spark_jobs import batch
+from spark_jobs.batch import BatchReport
 from spark_jobs.faults import warehouse_faults, with_timeout
 from spark_jobs.location import Location, MisplacedTables, local_path, place_of
 from spark_jobs.lock import WAIT_SECONDS, lock_of
@@ -57,11 +57,12 @@ class Relocation:
     seconds: float
     reason: str | None = None  # why the tables were built anew instead
     set_aside: str | None = None  # the folder that holds the old ones then
-    rebuilt: batch.BatchReport | None = None
+    rebuilt: BatchReport | None = None
 
 
 def relocate(
     data_dir: str | Path,
+    rebuild: Callable[..., BatchReport],
     *,
     store: RawStore | None = None,
     tables: Sequence[Table] = TABLES,
@@ -71,6 +72,13 @@ def relocate(
 
     Where files that they need are missing here, the old tables are set aside and new ones are built from raw/: their
     history begins anew.
+
+    Args:
+        data_dir: folder with `raw/` and `warehouse/`.
+        rebuild: builds new tables, as `arrow.batch.build` does.
+        store: where raw objects lie; by default `raw/` of the data dir.
+        tables: the declarations.
+        wait_seconds: how long to wait for another writer.
 
     Raises:
         InputError: there are no tables, they are in S3, their catalog is another warehouse's, or neither all their
@@ -105,7 +113,7 @@ def relocate(
         if next(iter(store.objects()), None) is None:
             raise InputError(f"{location.data_dir}: {reason}, and there is no raw object to build the tables from")
         aside = _set_aside(location, root, reason)
-    rebuilt = batch.build(data_dir, store=store, tables=tables, wait_seconds=wait_seconds)
+    rebuilt = rebuild(data_dir, store=store, tables=tables, wait_seconds=wait_seconds)
     return Relocation(place, 0, 0, time.perf_counter() - started, reason, str(aside), rebuilt)
 
 

@@ -1,6 +1,6 @@
 """The tables, declared once: columns, keys, partition, sort order, and where in an event each value stands.
 
-Two builders read these declarations, one on Arrow (`arrow_builder`) and one on Spark. They need no more than this:
+Two builders read these declarations, one on Arrow (`arrow/builder.py`) and one on Spark (`spark/builder.py`). They need no more than this:
 a value is a path in the event, a path in the exploded element, a position or a constant, cast to the column's type.
 What needs computing is computed where the event is made, or in SQL (`spark_jobs/sql`).
 

@@ -31,10 +31,10 @@ from pyiceberg.transforms import MonthTransform
 from simulator.errors import InputError, StorageError
 from simulator.settings import environment
 from spark_jobs import tables as declared
-from spark_jobs.arrow.builder import arrow_schema, sorted_rows
 from spark_jobs.faults import CONNECT_SECONDS, warehouse_faults, with_timeout
 from spark_jobs.filters import EVERYTHING
 from spark_jobs.location import Location, check_table
+from spark_jobs.rows import arrow_schema, sorted_rows, with_declared_types
 from spark_jobs.tables import LEDGER, NAMESPACE, TABLES, Table
 
 CATALOG_NAME = "vqe"
@@ -145,6 +145,11 @@ class Warehouse:
             warehouse.catalog.close()
             raise
         return warehouse
+
+    @property
+    def data_tables(self) -> tuple[Table, ...]:
+        """The tables that events give rows, in the order in which a batch commits them."""
+        return tuple(table for table in self.tables if table.sources)
 
     # --- tables ---
 
@@ -298,7 +303,7 @@ class Warehouse:
         found = self.load(declared.by_name(LEDGER, self.tables))
         batches = {ref.snapshot_id: name.removeprefix(TAG_PREFIX) for name, ref in _batch_refs(found).items()}
         for snapshot in found.metadata.snapshots:
-            if (batch_id := _summary(snapshot).get(BATCH_ID)) is not None:
+            if (batch_id := summary_of(snapshot).get(BATCH_ID)) is not None:
                 batches.setdefault(snapshot.snapshot_id, batch_id)
         numbers = _sequence_numbers(found)
         return batches[max(batches, key=lambda s: numbers[s])] if batches else None
@@ -341,6 +346,18 @@ class Warehouse:
         transaction.commit_transaction()
         on_commit(f"append {table.name}")
 
+    def append_and_merge(
+        self, table: Table, files: Sequence[DataFile], batch_id: str, growing: Collection[int] = ()
+    ) -> None:
+        """Commits data files, and in the same commit merges the table's small files, as `small_files` chooses them."""
+        try:
+            merged = self.small_files(table, growing)
+            rewritten = self.write(table, self.rows_in(table, merged)) if merged else []
+        except BaseException:
+            self.discard(table, files)  # nothing is committed yet
+            raise
+        self.append(table, [*files, *rewritten], [task.file for task in merged], batch_id)
+
     def replace_rows(self, table: Table, rows: pa.Table, where: BooleanExpression, batch_id: str) -> None:
         """Commits rows in place of those that `where` names. For the ledger only: a rejected object that now loads."""
         transaction = self._begin(table)
@@ -380,7 +397,7 @@ class Warehouse:
         """
         found = self.load(table)
         snapshot = found.current_snapshot()
-        if snapshot is None or int(_summary(snapshot).get("total-data-files", "0")) < 2:
+        if snapshot is None or int(summary_of(snapshot).get("total-data-files", "0")) < 2:
             return []
         months: dict[int | None, list[FileScanTask]] = {}
         for task in found.scan().plan_files():
@@ -406,8 +423,7 @@ class Warehouse:
         # their own filter must not drop rows: the files leave the table
         whole = [FileScanTask(t.file, residual=EVERYTHING) for t in tasks]
         rows = ArrowScan(found.metadata, found.io, found.schema(), EVERYTHING).to_table(whole)
-        wanted = arrow_schema(table)
-        return pa.Table.from_arrays([rows[n].cast(wanted.field(n).type) for n in wanted.names], schema=wanted)
+        return with_declared_types(rows, table, arrow_schema(table).names)
 
     # --- tags and snapshots ---
 
@@ -637,7 +653,8 @@ def delete_quietly(io: FileIO, paths: Iterable[str]) -> int:
     return deleted
 
 
-def _summary(snapshot: Snapshot) -> dict[str, str]:
+def summary_of(snapshot: Snapshot) -> dict[str, str]:
+    """What a commit noted of its snapshot: totals, and properties such as the batch's id."""
     return {} if snapshot.summary is None else dict(snapshot.summary.additional_properties)
 
 

@@ -217,7 +217,7 @@ def build_after_runs(settings: "Settings") -> "tuple[BatchReport | None, BaseExc
 
     What is not built now, `vqe tables build` or the end of the next run builds.
     """
-    from spark_jobs.batch import build
+    from spark_jobs.arrow.batch import build
 
     try:
         return build(settings.data_dir), None

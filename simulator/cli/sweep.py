@@ -97,7 +97,7 @@ def completed_specs(settings: "Settings") -> set[str]:
         from simulator.kafka.results import read_outcomes
 
         return read_outcomes(settings).completed
-    from spark_jobs.batch import build
+    from spark_jobs.arrow.batch import build
     from spark_jobs.query import query
 
     build(settings.data_dir)  # what an interrupted sweep left in raw files counts as well

@@ -39,7 +39,7 @@ def init(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
 @app.command("build")
 def build(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: Json = False) -> None:
     """Bring the tables up to date with raw/ (of VQE_RAW_STORE where it is set): load what is new."""
-    from spark_jobs import batch
+    from spark_jobs.arrow import batch
 
     _show_batch(batch.build(data_dir, store=_raw(data_dir)), as_json)
 
@@ -47,7 +47,7 @@ def build(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: Json = False) -> None:
 @app.command("reconcile")
 def reconcile(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: Json = False) -> None:
     """Compare every raw file with the ledger: load what was missed, replaced or rejected before."""
-    from spark_jobs import batch
+    from spark_jobs.arrow import batch
 
     _show_batch(batch.reconcile(data_dir, store=_raw(data_dir)), as_json)
 
@@ -124,9 +124,10 @@ def relocate(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: Json = False) -> Non
     Where files that they need are missing, the old tables are set aside and new ones are built from raw/.
     """
     from spark_jobs import relocate as relocation
+    from spark_jobs.arrow.batch import build as build_tables
     from spark_jobs.raw import named_store
 
-    done = relocation.relocate(data_dir, store=named_store(data_dir))
+    done = relocation.relocate(data_dir, build_tables, store=named_store(data_dir))
 
     def in_words(console: "PlainConsole") -> None:
         if done.moved_from is None:

@@ -76,7 +76,7 @@ class Result:
         """The iterations as an Arrow table, in the columns of the table `vqe_iterations`; `.to_pandas()` makes a data frame."""
         import pyarrow as pa
 
-        from spark_jobs.arrow.builder import arrow_schema
+        from spark_jobs.rows import arrow_schema
         from spark_jobs.tables import by_name
 
         declared = arrow_schema(by_name("vqe_iterations"))
@@ -164,7 +164,7 @@ def run_vqe(
     if data_dir is None:
         return _run(spec, name, sink, settings, observer)
     from simulator.runs.sink import make_sink
-    from spark_jobs.batch import build
+    from spark_jobs.arrow.batch import build
     from spark_jobs.location import Location
 
     Location.of(settings.data_dir).check()

@@ -1,7 +1,6 @@
 """Rows from raw objects, on Arrow: decode Avro, project events to tables as declared, deduplicate by key."""
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 from simulator.errors import StorageError
 from simulator.events import avro, schemas
 from spark_jobs.raw import RawObject
+from spark_jobs.rows import arrow_schema, column_type
 from spark_jobs.tables import Column, Constant, Item, Path, Position, Source, Table, fed_by
 
 RECORDS_AT_ONCE = 4_000
@@ -166,28 +166,6 @@ def facts(events: pa.Table) -> Facts:
 # --- events to rows ------------------------------------------------------------------------------------------------
 
 
-@cache
-def arrow_schema(table: Table) -> pa.Schema:
-    """The table's columns as Arrow; required columns are not nullable, as pyiceberg wants them."""
-    return pa.schema([pa.field(c.name, column_type(c.type), nullable=not c.required) for c in table.columns])
-
-
-def column_type(name: str) -> pa.DataType:
-    """The Arrow type of a declared type."""
-    if inner := re.fullmatch(r"list<(.+)>", name):
-        return pa.list_(column_type(inner[1]))
-    if inner := re.fullmatch(r"map<string, *(.+)>", name):
-        return pa.map_(pa.string(), column_type(inner[1]))
-    return {
-        "string": pa.string(),
-        "boolean": pa.bool_(),
-        "int": pa.int32(),
-        "long": pa.int64(),
-        "double": pa.float64(),
-        "timestamptz": pa.timestamp("us", "UTC"),
-    }[name]
-
-
 def check_paths(table: Table, source: Source) -> None:
     """Holds a declaration against the reader's schema of its topic.
 
@@ -333,59 +311,6 @@ def first_of_each_key(rows: pa.Table, table: Table) -> Deduplicated:
     return Deduplicated(new, rows.take(beside["__row"]), rows.take(beside["__row_min"]))
 
 
-def without_known(rows: pa.Table, known: pa.Table, key: Sequence[str]) -> tuple[pa.Table, pa.Table]:
-    """Rows whose key is not among the known ones, and the others."""
-    if known.num_rows == 0 or rows.num_rows == 0:
-        return rows, rows.slice(0, 0)
-    key = list(key)
-    keys = rows.select(key).append_column("__row", pa.array(range(rows.num_rows), pa.int64()))
-    known = _typed(known.select(key), keys.schema)
-    fresh = keys.join(known, keys=key, join_type="left anti")["__row"].combine_chunks()
-    if len(fresh) == rows.num_rows:
-        return rows, rows.slice(0, 0)
-    fresh = fresh.take(pc.sort_indices(fresh))
-    is_fresh = pc.is_in(keys["__row"], value_set=fresh)
-    return rows.take(fresh), rows.filter(pc.invert(is_fresh))
-
-
-def _typed(known: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Key columns as `schema` has them: a scan gives large or dictionary strings, which do not join."""
-    columns = [_plain(known[name]).cast(schema.field(name).type) for name in known.column_names]
-    return pa.Table.from_arrays(columns, schema=pa.schema([schema.field(n) for n in known.column_names]))
-
-
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-
-
-def differing(again: pa.Table, first: pa.Table, columns: Iterable[str]) -> list[tuple[int, list[str]]]:
-    """Rows of `again` that differ from those of `first`, pairwise, with the columns that differ.
-
-    Numbers may differ by 1e-9: what shares a key made of rounded numbers may differ in its last bits.
-    """
-    found: dict[int, list[str]] = {}
-    for name in columns:
-        a, b = again[name].combine_chunks(), first[name].combine_chunks()
-        b = b if a.type == b.type else b.cast(a.type)
-        if a.equals(b):
-            continue
-        if pa.types.is_floating(a.type):
-            apart = pc.greater(pc.abs(pc.subtract(a, b)), 1e-9)
-            rows = pc.or_(pc.fill_null(apart, False), pc.xor(pc.is_null(a), pc.is_null(b))).to_pylist()
-        else:
-            rows = [x != y for x, y in zip(a.to_pylist(), b.to_pylist(), strict=True)]
-        for i, differs in enumerate(rows):
-            if differs:
-                found.setdefault(i, []).append(name)
-    return sorted(found.items())
-
-
-def sorted_rows(rows: pa.Table, table: Table) -> pa.Table:
-    """Rows in the table's sort order, in one chunk a column."""
-    order = pc.sort_indices(rows.select(list(table.sort)), sort_keys=[(name, "ascending") for name in table.sort])
-    return rows.take(order).combine_chunks()
-
-
 def project(raw: RawObject, events: pa.Table, tables: Sequence[Table]) -> Mapping[str, tuple[Source, pa.Table]]:
     """Rows of every table that an object's topic feeds.
 
@@ -398,3 +323,26 @@ def project(raw: RawObject, events: pa.Table, tables: Sequence[Table]) -> Mappin
         known = sorted({s.topic for t in tables for s in t.sources if s.stream == stream})
         raise CorruptObject(f"no table reads topic {raw.topic} (read: {', '.join(known) or 'none'})")
     return {table.name: (source, rows_of(table, source, events)) for table, source in fed}
+
+
+# --- verdicts, which Spark's batches ask for too -------------------------------------------------------------------
+
+
+def object_problem(content: bytes, raw: RawObject, tables: Sequence[Table]) -> str | None:
+    """Why a raw object cannot be loaded, in the words of the ledger; None where it can."""
+    try:
+        project(raw, decode(content, raw.topic), tables)
+    except (CorruptObject, ValueError) as e:
+        return str(e)
+    return None
+
+
+def topic_problem(topic: str, tables: Sequence[Table]) -> str | None:
+    """Why no object of a topic can be loaded, in the words of the ledger; None where they can."""
+    try:
+        _, event = reader_of(topic)
+        no_events = pa.Table.from_batches([], schema=pa.schema(list(event)))
+        project(RawObject("", topic, "", 0), no_events, tables)
+    except CorruptObject as e:
+        return str(e)
+    return None

@@ -32,7 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.since or options.until:
             store = StoredWithin(store, options.since, options.until)
         spark = spark_session(Location.of("."), "vqe ingest")
-        report = spark_batch.build(spark, ".", store=store, whole=options.reconcile, wait_seconds=options.wait_seconds)
+        report = spark_batch.build(
+            spark, ".", store=store, reconcile=options.reconcile, wait_seconds=options.wait_seconds
+        )
         create_views(spark)
     except VqeError as e:
         print(f"ingest: {e}", file=sys.stderr)

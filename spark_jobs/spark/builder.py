@@ -1,7 +1,8 @@
-"""Rows from raw objects, on Spark: the twin of `arrow_builder`, from the same declarations."""
+"""Rows from raw objects, on Spark: the twin of `arrow/builder.py`, from the same declarations."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -11,9 +12,9 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from simulator.events import schemas
-from spark_jobs.arrow import builder as arrow_builder
-from spark_jobs.raw import RawObject
+from simulator.events import avro, schemas
+from spark_jobs.arrow.builder import object_problem
+from spark_jobs.raw import content_etag, parse
 from spark_jobs.tables import Constant, Item, Path, Position, Source, Table
 
 PATH, BLOCK, ROW, MAJOR, RANK, KNOWN = "__path", "__block", "__row", "__major", "__rank", "__known"
@@ -124,7 +125,7 @@ def _infinite(value: SparkColumn, type_: str) -> SparkColumn:
 
 
 def differs(table: Table, other: str) -> SparkColumn:
-    """Whether a row differs from that in the struct `other` in what is compared, as `arrow_builder.differing` says."""
+    """Whether a row differs from that in the struct `other` in what is compared, as `rows.differing` does it."""
     found = []
     for name in table.comparable():
         type_ = table.column(name).type
@@ -151,68 +152,58 @@ def _entries(value: SparkColumn) -> SparkColumn:
 # --- judging objects -----------------------------------------------------------------------------------------------
 
 
-def examine_objects(spark: SparkSession, uris: Sequence[str]) -> list[dict[str, Any]]:
-    """Each object's records, size and MD5 by its bytes, and what is wrong with it, read by the workers."""
-    return _over_bytes(spark, uris, _examine)
+@dataclass(frozen=True)
+class Examined:
+    """What an object's bytes tell without decoding its records."""
+
+    uri: str
+    size_bytes: int
+    etag: str
+    records: int | None  # None: the container is damaged
+    problem: str | None  # why it cannot be loaded; None: its container is whole
 
 
-def judge_objects(spark: SparkSession, uris: Sequence[str], tables: Sequence[Table]) -> list[dict[str, Any]]:
-    """Each object decoded as the embedded build does it: what it rejects is rejected here, with the same reason."""
+def examine_object(content: bytes, uri: str) -> Examined:
+    """An object's size, MD5 and records by its bytes, and what is wrong with its container."""
+    try:
+        found = avro.examine(content)
+    except ValueError as e:
+        return Examined(uri, len(content), content_etag(content), None, str(e))
+    return Examined(uri, len(content), found.etag, found.records, None)
+
+
+def examine_objects(spark: SparkSession, uris: Sequence[str]) -> list[Examined]:
+    """As `examine_object`, read by the workers."""
+    return _over_bytes(spark, uris, examine_object)
+
+
+def judge_objects(spark: SparkSession, uris: Sequence[str], tables: Sequence[Table]) -> list[Examined]:
+    """Each object decoded by the workers as the embedded build does it: what it rejects is rejected here, with the same
+    reason."""
     declared = tuple(tables)
-    return _over_bytes(spark, uris, lambda content, uri: _judge(content, uri, declared))
+
+    def judge(content: bytes, uri: str) -> Examined:
+        raw = parse(uri[uri.index("raw/") :], len(content))
+        assert raw is not None
+        examined = examine_object(content, uri)
+        return replace(examined, problem=object_problem(content, raw, declared) or examined.problem)
+
+    return _over_bytes(spark, uris, judge)
 
 
-def _over_bytes(spark: SparkSession, uris: Sequence[str], examine: Any) -> list[dict[str, Any]]:
+def _over_bytes(spark: SparkSession, uris: Sequence[str], examine: Callable[[bytes, str], Examined]) -> list[Examined]:
     def of_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             found = [
-                {"uri": uri, "size": len(content), **examine(content, uri)}
+                asdict(examine(content, uri))
                 for uri, content in zip(batch["path"].to_pylist(), batch["content"].to_pylist(), strict=True)
             ]
             yield pa.RecordBatch.from_pylist(found, schema=schema)
 
     schema = pa.schema(
-        [("uri", pa.string()), ("size", pa.int64()), ("etag", pa.string()), ("records", pa.int64()),
+        [("uri", pa.string()), ("size_bytes", pa.int64()), ("etag", pa.string()), ("records", pa.int64()),
          ("problem", pa.string())]
     )  # fmt: skip
     files = spark.read.format("binaryFile").load(list(uris)).select("path", "content")
-    answered = files.mapInArrow(of_batches, "uri string, size long, etag string, records long, problem string")
-    return [row.asDict() for row in answered.collect()]
-
-
-def _examine(content: bytes, uri: str) -> dict[str, Any]:
-    from simulator.events.avro import examine
-    from spark_jobs.raw import content_etag
-
-    try:
-        found = examine(content)
-    except ValueError as e:
-        return {"etag": content_etag(content), "records": None, "problem": str(e)}
-    return {"etag": found.etag, "records": found.records, "problem": None}
-
-
-def _judge(content: bytes, uri: str, tables: tuple[Table, ...]) -> dict[str, Any]:
-    from simulator.events.avro import examine
-    from spark_jobs.raw import content_etag, parse
-
-    raw = parse(uri[uri.index("raw/") :], len(content))
-    assert raw is not None
-    problem, records = None, None
-    try:
-        events = arrow_builder.decode(content, raw.topic)
-        arrow_builder.project(raw, events, tables)
-        records = examine(content).records
-    except (arrow_builder.CorruptObject, ValueError) as e:
-        problem = str(e)
-    return {"etag": content_etag(content), "records": records, "problem": problem}
-
-
-def topic_problem(topic: str, tables: Sequence[Table]) -> str | None:
-    """Why no object of a topic can be loaded, if so."""
-    try:
-        _, event = arrow_builder.reader_of(topic)
-        nothing = pa.Table.from_batches([], schema=pa.schema(list(event)))
-        arrow_builder.project(RawObject("", topic, "", 0), nothing, tables)
-    except arrow_builder.CorruptObject as e:
-        return str(e)
-    return None
+    answered = files.mapInArrow(of_batches, "uri string, size_bytes long, etag string, records long, problem string")
+    return [Examined(**row.asDict()) for row in answered.collect()]

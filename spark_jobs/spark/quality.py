@@ -7,7 +7,7 @@ from typing import Any
 
 from pyspark.sql import functions as F
 
-from spark_jobs.maintenance import _tags
+from spark_jobs.maintenance import tag_issues
 from spark_jobs.quality import Issue
 from spark_jobs.spark import builder as spark_builder
 from spark_jobs.tables import ISSUES, TABLES, Table
@@ -31,7 +31,7 @@ def check(spark: Any, data_dir: str | Path, *, tables: Sequence[Table] = TABLES)
     """Keys are unique, numbers finite and tags complete in the newest published batch."""
     found = Checked()
     with Warehouse.read(data_dir, tables) as warehouse:
-        found.broken += _tags(warehouse)
+        found.broken += tag_issues(warehouse)
         published = warehouse.published()
     for table in tables:
         version = f" VERSION AS OF '{published[-1]}'" if published else ""

@@ -12,7 +12,7 @@ import pytest
 
 from simulator.events import schemas
 from simulator.kafka.spool import SpoolWriter
-from spark_jobs.batch import build
+from spark_jobs.arrow.batch import build
 from spark_jobs.maintenance import verify
 from spark_jobs.query import query
 from spark_jobs.raw import S3Store

@@ -200,7 +200,7 @@ def _start_spark(folder: Path, ports: list[int]) -> list[subprocess.Popen]:
 def _build_tables(platform: Platform) -> None:
     """A batch of what the sink has stored, into tables in the data directory."""
     code = (
-        "import sys; from spark_jobs.batch import build; from spark_jobs.raw import S3Store\n"
+        "import sys; from spark_jobs.arrow.batch import build; from spark_jobs.raw import S3Store\n"
         f"report = build(sys.argv[1], store=S3Store({BUCKET!r}))\n"
         "sys.exit(0 if report.rows.get('vqe_results') else 3)"
     )

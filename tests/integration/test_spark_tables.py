@@ -15,8 +15,10 @@ import pytest
 from raw_events import BEGIN, Run, container, object_path, put, write_runs
 
 from simulator.events import schemas
-from spark_jobs import batch, maintenance
+from spark_jobs import maintenance
+from spark_jobs.arrow import batch
 from spark_jobs.query import query
+from spark_jobs.raw import store_of
 from spark_jobs.tables import DATA_TABLES, ISSUES, LEDGER, TABLES, Table, by_name
 from spark_jobs.warehouse import Location, Warehouse
 from tests.services import evolved
@@ -148,7 +150,7 @@ def test_two_batches_at_once_one_waits_and_no_row_is_there_twice(
     place.put_folder(tmp_path)
     second = driver.start(place, "build", now=NOW.isoformat())
     with pytest.raises(Exception, match=r"in use by vqe .* since") as held, Warehouse(Location.of(".")):
-        batch.build(".", store=batch.store_of(f"s3://{place.bucket}"), wait_seconds=0.2)
+        batch.build(".", store=store_of(f"s3://{place.bucket}"), wait_seconds=0.2)
     assert "gave up after 0.2 s" in str(held.value)
     answers = [json.loads(p.communicate(timeout=300)[0].splitlines()[-1])["answer"] for p in (first, second)]
     assert [a["loaded"] for a in answers] == [5, 5]
@@ -210,13 +212,13 @@ def test_a_driver_killed_between_any_two_commits_costs_no_row_and_no_tag(
         lacking = [t.removeprefix("tag ") for t in tags if COMMITS.index(t) > COMMITS.index(kill)] if ledgered else []
         assert again["repaired"] == lacking, kill
         with Warehouse.read(".") as warehouse:
-            assert maintenance._tags(warehouse) == [], kill
+            assert maintenance.tag_issues(warehouse) == [], kill
             assert len(warehouse.published()) == n + 1, kill
             for table in warehouse.tables:  # what was staged in vain is gone
                 metadata = warehouse.load(table).metadata
                 assert {s.snapshot_id for s in metadata.snapshots} == {r.snapshot_id for r in metadata.refs.values()}
         hold_equal(monkeypatch, tmp_path, TABLES)
-    assert maintenance.verify(".", store=batch.store_of(f"s3://{place.bucket}"), now=NOW) == []
+    assert maintenance.verify(".", store=store_of(f"s3://{place.bucket}"), now=NOW) == []
     driver.stop()
 
 
@@ -290,7 +292,7 @@ def test_a_batch_lists_what_is_new_and_reconcile_finds_what_was_replaced(
     report = driver.run(place, "reconcile", now=NOW.isoformat())
     assert (report["loaded"], report["rows"]["vqe_iterations"], report["duplicates"]) == (2, 6, 3)
     assert driver.run(place, "reconcile", now=NOW.isoformat())["batch_id"] is None
-    assert maintenance.verify(".", store=batch.store_of(f"s3://{place.bucket}"), now=BEGIN) == []
+    assert maintenance.verify(".", store=store_of(f"s3://{place.bucket}"), now=BEGIN) == []
 
 
 def test_maintenance_beside_ingest_loses_no_row_and_keeps_tags(
@@ -328,7 +330,7 @@ def test_maintenance_beside_ingest_loses_no_row_and_keeps_tags(
     hold_equal(monkeypatch, tmp_path, TABLES)
     for n, tag in enumerate(tags, start=1):
         assert query(".", "select count(*) n from vqe_iterations", as_of=tag).rows.to_pylist() == [{"n": 3 * n}]
-    assert maintenance.verify(".", store=batch.store_of(f"s3://{place.bucket}")) == []
+    assert maintenance.verify(".", store=store_of(f"s3://{place.bucket}")) == []
     # who has opened the newest batch before its files are merged reads on
     iterations = by_name("vqe_iterations")
     write_runs(tmp_path, [Run(5)], 5)  # the last batch may have come between two steps: its file is merged then

@@ -93,7 +93,7 @@ def job(name: str, options: dict[str, Any]) -> Any:
         if "now" in options:
             options["now"] = datetime.fromisoformat(options["now"])
         store = Counting(named_store())
-        report = spark_batch.build(spark, ".", store=store.store, whole=name == "reconcile", **options)
+        report = spark_batch.build(spark, ".", store=store.store, reconcile=name == "reconcile", **options)
         return {
             **asdict(report),
             "commits": made,

@@ -47,7 +47,7 @@ def die_at(step: int, hook: str, work: Callable[..., Any], *arguments: Any, **na
     # A process that has imported what a build needs, and has no thread, forks one for each death
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["raw_events", "spark_jobs.relocate", "spark_jobs.batch", "pyiceberg.io.pyarrow", "pyiceberg.catalog.sql"]
+        ["raw_events", "spark_jobs.relocate", "spark_jobs.arrow.batch", "pyiceberg.io.pyarrow", "pyiceberg.catalog.sql"]
     )
     process = context.Process(target=_work, args=(step, hook, work, arguments, named))
     process.start()

@@ -333,7 +333,7 @@ def random_iterations(number: int, runs: int, of_each: int, n_parameters: int) -
     import numpy as np
     import pyarrow as pa
 
-    from spark_jobs.arrow.builder import arrow_schema
+    from spark_jobs.rows import arrow_schema
     from spark_jobs.tables import by_name
 
     schema = arrow_schema(by_name("vqe_iterations"))

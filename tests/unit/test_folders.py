@@ -14,6 +14,9 @@ ORDER = (
 )  # fmt: skip
 """Folders of `simulator/`, as docs/architecture.md lists them; each may import those after it and the modules of `simulator/` itself."""
 
+LAKE_ORDER = ("jobs", "spark", "arrow", "core")
+"""Folders of `spark_jobs/`; `core` is the modules beside them, which need no engine. Each may import those after it."""
+
 BASE_FOR_TABLES = ("events",)
 """What of `simulator/` the tables' code may use, beside the modules of `simulator/` itself."""
 
@@ -53,15 +56,24 @@ def folder_of(module: str) -> str:
     return parts[1] if len(parts) > 1 and (ROOT / "simulator" / parts[1]).is_dir() else "itself"
 
 
+def lake_folder_of(module: str) -> str:
+    """The folder of `spark_jobs/`, `core` for the modules beside the folders."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and (ROOT / "spark_jobs" / parts[1]).is_dir() else "core"
+
+
 def upward(found: dict[str, set[str]]) -> list[str]:
     rank = {folder: i for i, folder in enumerate((*ORDER, "itself"))}
+    lake_rank = {folder: i for i, folder in enumerate(LAKE_ORDER)}
     wrong = []
     for module, targets in found.items():
         here = folder_of(module)
         for target in targets:
             there = folder_of(target)
-            if here == "spark_jobs":
-                allowed = there in ("spark_jobs", "itself", *BASE_FOR_TABLES)
+            if here == there == "spark_jobs":
+                allowed = lake_rank[lake_folder_of(target)] >= lake_rank[lake_folder_of(module)]
+            elif here == "spark_jobs":
+                allowed = there in ("itself", *BASE_FOR_TABLES)
             elif there == "spark_jobs":
                 allowed = True  # the command line, reports and the exporter read the tables
             else:
@@ -106,6 +118,7 @@ def found() -> dict[str, set[str]]:
 
 def test_every_folder_has_its_place_in_the_order(found):
     assert {folder_of(m) for m in found} - {"itself", "spark_jobs"} <= set(ORDER)
+    assert {lake_folder_of(m) for m in found if folder_of(m) == "spark_jobs"} == set(LAKE_ORDER)
 
 
 def test_no_import_goes_upwards(found):
@@ -139,6 +152,9 @@ def test_every_file_that_the_walks_name_is_there():
         ("simulator.chemistry.scf", "simulator.vqe.spec", "simulator.chemistry.scf imports simulator.vqe.spec"),
         ("simulator.errors", "simulator.events.avro", "simulator.errors imports simulator.events.avro"),
         ("spark_jobs.raw", "simulator.vqe.spec", "spark_jobs.raw imports simulator.vqe.spec"),
+        ("spark_jobs.batch", "spark_jobs.arrow.stager", "spark_jobs.batch imports spark_jobs.arrow.stager"),
+        ("spark_jobs.arrow.batch", "spark_jobs.spark.stager", "spark_jobs.arrow.batch imports spark_jobs.spark.stager"),
+        ("spark_jobs.spark.stager", "spark_jobs.jobs.ingest", "spark_jobs.spark.stager imports spark_jobs.jobs.ingest"),
     ],
 )
 def test_an_import_that_goes_upwards_is_seen(module, target, says):

@@ -10,7 +10,7 @@ from raw_events import Run, write_runs
 
 from simulator.cli.sql import Format, sql
 from simulator.errors import InputError
-from spark_jobs import batch
+from spark_jobs.arrow import batch
 from spark_jobs.query import VIEWS, query
 
 

@@ -380,7 +380,7 @@ def test_airflow_is_away_after_two_minutes_of_silence_and_its_series_are_bounded
 
 
 def test_the_tables_tell_their_rows_the_last_batch_and_what_is_pending(tmp_path, monkeypatch):
-    from spark_jobs.batch import build
+    from spark_jobs.arrow.batch import build
     from spark_jobs.tables import VQE_RESULTS
     from spark_jobs.warehouse import Warehouse
 
@@ -412,7 +412,8 @@ def test_the_tables_tell_their_rows_the_last_batch_and_what_is_pending(tmp_path,
 
 
 def test_a_look_while_a_batch_is_published_shows_the_batch_before_and_then_the_batch(tmp_path, monkeypatch):
-    from spark_jobs import batch, warehouse
+    from spark_jobs import warehouse
+    from spark_jobs.arrow import batch
 
     monkeypatch.delenv("VQE_CATALOG_URI", raising=False)
     monkeypatch.delenv("VQE_WAREHOUSE", raising=False)
@@ -443,7 +444,7 @@ def test_a_look_while_a_batch_is_published_shows_the_batch_before_and_then_the_b
 
 @pytest.mark.parametrize("days", [-400, 400])
 def test_an_issue_is_recent_for_a_day_though_the_clock_of_its_batch_was_off(tmp_path, monkeypatch, days):
-    from spark_jobs import batch
+    from spark_jobs.arrow import batch
     from spark_jobs.quality import LATE
 
     monkeypatch.delenv("VQE_CATALOG_URI", raising=False)

@@ -205,7 +205,7 @@ def test_only_bounded_names_are_labels_of_loki():
 def test_the_runbooks_questions_have_answers(tmp_path):
     import study
 
-    from spark_jobs.batch import build
+    from spark_jobs.arrow.batch import build
     from spark_jobs.query import query
 
     study.write(tmp_path)

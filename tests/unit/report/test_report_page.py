@@ -10,7 +10,7 @@ from raw_events import Run, write_runs
 from simulator.errors import InputError
 from simulator.report.collect import MAX_DETAILS, MAX_TABLE, collect
 from simulator.report.html import energy, mha, page
-from spark_jobs import batch
+from spark_jobs.arrow import batch
 
 
 @pytest.fixture(scope="module")

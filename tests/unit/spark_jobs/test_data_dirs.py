@@ -14,7 +14,8 @@ from raw_events import Run, write_runs
 
 from simulator.cli.main import _run as vqe
 from simulator.errors import InputError
-from spark_jobs import batch, maintenance, relocate
+from spark_jobs import maintenance, relocate
+from spark_jobs.arrow import batch
 from spark_jobs.location import Location, MisplacedTables, check_table
 from spark_jobs.query import _fences, query
 from spark_jobs.tables import LEDGER, TABLES
@@ -112,7 +113,7 @@ def test_every_command_refuses_a_copy_in_one_line(
 def test_a_table_whose_metadata_alone_names_another_folder_is_refused(made: Path, tmp_path: Path) -> None:
     """The catalog and the location are right, but a file of the log is another one's: a commit would delete it."""
     copy = copy_of(made, tmp_path / "copy")
-    relocate.relocate(copy)
+    relocate.relocate(copy, batch.build)
     with Warehouse.read(copy) as found:
         path = Path(found.load(TABLES[0]).metadata_location.removeprefix("file://"))
     metadata = json.loads(path.read_text())
@@ -121,25 +122,25 @@ def test_a_table_whose_metadata_alone_names_another_folder_is_refused(made: Path
     path.write_text(json.dumps(metadata))
     with pytest.raises(MisplacedTables, match="relocate"):
         query(copy, COUNT)
-    assert relocate.relocate(copy).moved_from == f"file://{made}/warehouse"
+    assert relocate.relocate(copy, batch.build).moved_from == f"file://{made}/warehouse"
     assert query(copy, COUNT).rows["n"][0].as_py() == 3
 
 
 def test_a_link_to_a_data_dir_is_that_data_dir(made: Path, tmp_path: Path) -> None:
     moved = copy_of(made, tmp_path / "moved")
-    relocate.relocate(moved)
+    relocate.relocate(moved, batch.build)
     link = tmp_path / "link"
     link.symlink_to(moved)
     write_runs(link, [Run(7, molecule=7)], number=7)
     assert batch.build(link, now=NOW).loaded == 5
-    assert relocate.relocate(link).moved_from is None
+    assert relocate.relocate(link, batch.build).moved_from is None
     assert query(moved, COUNT).rows["n"][0].as_py() == 4
 
 
 def test_moved_with_a_link_left_behind_it_is_the_same(made: Path, tmp_path: Path) -> None:
     """Paths name the link; what they name is here."""
     before = copy_of(made, tmp_path / "before")
-    relocate.relocate(before)
+    relocate.relocate(before, batch.build)
     before.rename(tmp_path / "after")
     before.symlink_to(tmp_path / "after")
     write_runs(tmp_path / "after", [Run(7, molecule=7)], number=7)
@@ -161,7 +162,7 @@ def test_relocated_it_is_whole_with_its_history_and_the_original_untouched(
     home = made
     if original == "gone":
         home = copy_of(made, tmp_path / "home")
-        relocate.relocate(home)
+        relocate.relocate(home, batch.build)
     rows, tagged, counts = everything(home), tags(home), at_each_tag(home)
     new = tmp_path / "ne w[1]'é"
     if original == "gone":
@@ -170,7 +171,7 @@ def test_relocated_it_is_whole_with_its_history_and_the_original_untouched(
         copy_of(home, new)
     before = state(home) if home.exists() else None
 
-    done = relocate.relocate(new)
+    done = relocate.relocate(new, batch.build)
     assert (done.moved_from, done.tables, done.rebuilt) == (f"file://{home}/warehouse", len(TABLES), None)
     assert everything(new) == rows
     assert tags(new) == tagged
@@ -178,7 +179,7 @@ def test_relocated_it_is_whole_with_its_history_and_the_original_untouched(
     assert sorted(counts.values()) == [1, 2, 3]
     assert maintenance.verify(new, now=NOW) == []
     again = state(new / "warehouse" / "vqe")
-    assert relocate.relocate(new).moved_from is None
+    assert relocate.relocate(new, batch.build).moved_from is None
     assert state(new / "warehouse" / "vqe") == again
 
     for number in range(7, 10):  # more commits than the log of metadata files keeps
@@ -196,11 +197,11 @@ def test_relocated_it_is_whole_with_its_history_and_the_original_untouched(
 
 def test_a_copy_by_hard_links_gets_a_catalog_of_its_own(made: Path, tmp_path: Path) -> None:
     home = copy_of(made, tmp_path / "home")
-    relocate.relocate(home)
+    relocate.relocate(home, batch.build)
     before = {p: v[0] for p, v in state(home).items() if ".lock" not in p}
     copy = tmp_path / "copy"
     shutil.copytree(home, copy, copy_function=os.link)
-    relocate.relocate(copy)
+    relocate.relocate(copy, batch.build)
     write_runs(copy, [Run(7, molecule=7)], number=7)
     batch.build(copy, now=NOW)
     assert {p: v[0] for p, v in state(home).items() if ".lock" not in p} == before
@@ -213,16 +214,16 @@ def test_killed_at_any_step_it_is_refused_or_whole_and_the_next_one_ends_it(
     steps: list[str] = []
     with monkeypatch.context() as patch:
         patch.setattr(relocate, "on_step", steps.append)
-        relocate.relocate(copy_of(made, tmp_path / "counted"))
+        relocate.relocate(copy_of(made, tmp_path / "counted"), batch.build)
     assert steps[-2:] == ["catalog, before its commit", "catalog"]
     copy = copy_of(made, tmp_path / "copy")
     before = state(made)
     for after in (1, len(steps) // 2, len(steps) - 2, len(steps) - 1, len(steps)):
-        die_at(after, "spark_jobs.relocate.on_step", relocate.relocate, copy)
+        die_at(after, "spark_jobs.relocate.on_step", relocate.relocate, copy, batch.build)
         if after < len(steps):
             with pytest.raises(MisplacedTables):
                 query(copy, COUNT)
-    assert relocate.relocate(copy).moved_from is None  # the last was killed after the catalog's commit
+    assert relocate.relocate(copy, batch.build).moved_from is None  # the last was killed after the catalog's commit
     assert sorted(at_each_tag(copy).values()) == [1, 2, 3]
     assert maintenance.verify(copy, now=NOW) == []
     assert state(made) == before
@@ -279,10 +280,10 @@ def test_killed_while_the_old_is_set_aside_nothing_is_lost(made: Path, tmp_path:
     old = {p.name for p in (copy / "warehouse" / "vqe").rglob("*.parquet")}
 
     with killed_when("set aside vqe", relocate, "on_step"):
-        relocate.relocate(copy)
+        relocate.relocate(copy, batch.build)
     with pytest.raises(MisplacedTables):
         batch.build(copy, now=NOW)
-    assert relocate.relocate(copy).rebuilt is not None
+    assert relocate.relocate(copy, batch.build).rebuilt is not None
     assert old <= {p.name for a in copy.glob("warehouse.*.old") for p in a.rglob("*.parquet")}
     assert query(copy, COUNT).rows["n"][0].as_py() == 3
 
@@ -291,12 +292,12 @@ def test_with_neither_files_nor_raw_it_is_refused_and_left_as_it_is(made: Path, 
     copy = copy_of(made, tmp_path / "copy")
     shutil.rmtree(copy / "raw")
     relocated = copy_of(copy, tmp_path / "relocated")
-    relocate.relocate(relocated)
+    relocate.relocate(relocated, batch.build)
     assert query(relocated, COUNT).rows["n"][0].as_py() == 3  # what raw/ no longer has is kept
     _without_a_data_file(copy)
     before = sorted(p.name for p in copy.rglob("*.parquet"))
     with pytest.raises(InputError, match="no raw object"):
-        relocate.relocate(copy)
+        relocate.relocate(copy, batch.build)
     assert sorted(p.name for p in copy.rglob("*.parquet")) == before
 
 
@@ -305,7 +306,7 @@ def test_a_catalog_that_the_original_uses_is_not_taken_from_it(
 ) -> None:
     """`VQE_CATALOG_URI` names one catalog for both: it is refused while the original is there, and goes with a move."""
     home = copy_of(made, tmp_path / "home")
-    relocate.relocate(home)
+    relocate.relocate(home, batch.build)
     (home / "warehouse" / "catalog.db").rename(tmp_path / "shared.db")
     monkeypatch.setenv("VQE_CATALOG_URI", f"sqlite:///{tmp_path}/shared.db")
     copy = copy_of(home, tmp_path / "copy")
@@ -313,10 +314,10 @@ def test_a_catalog_that_the_original_uses_is_not_taken_from_it(
     with pytest.raises(MisplacedTables):
         batch.build(copy, now=NOW)
     with pytest.raises(InputError, match="still there"):
-        relocate.relocate(copy)
+        relocate.relocate(copy, batch.build)
     assert state(home) == before
     shutil.rmtree(home)
-    assert relocate.relocate(copy).tables == len(TABLES)
+    assert relocate.relocate(copy, batch.build).tables == len(TABLES)
     assert query(copy, COUNT).rows["n"][0].as_py() == 3
 
 
@@ -327,7 +328,7 @@ def test_tables_in_s3_are_compared_with_the_warehouse_that_is_named(monkeypatch:
         check_table(here, "vqe", "molecules", ["s3://other/warehouse/vqe/molecules/metadata/1.json"])
     monkeypatch.setenv("VQE_WAREHOUSE", "s3://bucket/warehouse")
     with pytest.raises(InputError, match="only the tables of a folder"):
-        relocate.relocate("/d")
+        relocate.relocate("/d", batch.build)
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
@@ -345,7 +346,7 @@ def test_a_name_that_iceberg_cannot_write_to_is_refused_before_a_run(name: str, 
 def test_brackets_and_stars_in_a_name_are_no_pattern(made: Path, tmp_path: Path) -> None:
     """Beside each is a copy that its name matches as a pattern, with files of the same names."""
     for name in ("a1", "a[1]", "axb", "a*b", "it's"):
-        relocate.relocate(copy_of(made, tmp_path / name))
+        relocate.relocate(copy_of(made, tmp_path / name), batch.build)
     for name in ("a[1]", "a*b", "it's"):
         assert query(tmp_path / name, COUNT).rows["n"][0].as_py() == 3, name
 

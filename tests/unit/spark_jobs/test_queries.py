@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import study
 
-from spark_jobs import batch
+from spark_jobs.arrow import batch
 from spark_jobs.query import query
 
 ERRORS = {(ansatz, reps): error / 2 ** (reps - 1) for ansatz, error in study.ERRORS.items() for reps in (1, 2, 3)}

@@ -13,7 +13,8 @@ from counting_files import CountingFiles, count_reads
 from raw_events import BEGIN, Run, random_iterations, write_runs
 
 from simulator.errors import StorageError
-from spark_jobs import batch, query
+from spark_jobs import query
+from spark_jobs.arrow import batch
 from spark_jobs.lock import lock_of
 from spark_jobs.tables import TABLES, VQE_RESULTS, by_name
 from spark_jobs.warehouse import Location, Warehouse

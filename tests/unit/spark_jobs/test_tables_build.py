@@ -20,7 +20,9 @@ from raw_events import Run, container, object_path, put, write_runs
 
 from simulator.errors import InputError, StorageError
 from simulator.events import schemas
-from spark_jobs import batch, maintenance, quality, warehouse
+from spark_jobs import maintenance, quality, warehouse
+from spark_jobs.arrow import batch, stager
+from spark_jobs.batch import BatchReport
 from spark_jobs.ledger import Ledger
 from spark_jobs.lock import warehouse_lock
 from spark_jobs.raw import Names, S3Store
@@ -352,7 +354,7 @@ def test_a_table_as_of_a_batch_is_what_it_was(data_dir: Path) -> None:
 
 
 def test_a_second_build_waits_and_adds_no_row_twice(data_dir: Path) -> None:
-    reports: list[batch.BatchReport] = []
+    reports: list[BatchReport] = []
 
     def work() -> None:
         reports.append(batch.build(data_dir, now=NOW))
@@ -382,7 +384,7 @@ def test_an_audit_that_fails_publishes_nothing_and_leaves_no_file(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch.build(data_dir, now=NOW)
-    monkeypatch.setattr(batch, "FLUSH_BYTES", 1)  # files are written before the bad object is read
+    monkeypatch.setattr(stager, "FLUSH_BYTES", 1)  # files are written before the bad object is read
     before, tagged = everything(data_dir), tags(data_dir)
     files = sorted((data_dir / "warehouse").rglob("*.parquet"))
     event = Run(5).iteration_events()[0] | {"parameters": [0.1, float("nan")]}
@@ -399,7 +401,7 @@ def test_an_audit_that_fails_publishes_nothing_and_leaves_no_file(
 
 def test_memory_is_bounded_by_writing_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of a batch know each other's keys, and give one batch."""
-    monkeypatch.setattr(batch, "FLUSH_BYTES", 1)
+    monkeypatch.setattr(stager, "FLUSH_BYTES", 1)
     for number in range(3):
         write_runs(tmp_path, two_runs(), number=number)
     report = batch.build(tmp_path, now=NOW)

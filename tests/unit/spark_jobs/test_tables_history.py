@@ -15,9 +15,11 @@ from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField,
 from pyiceberg.transforms import DayTransform
 from raw_events import BEGIN, Run, run_id, write_runs
 
-from spark_jobs import batch, ledger, maintenance
+from spark_jobs import ledger, maintenance
 from spark_jobs import tables as declared
 from spark_jobs import warehouse as warehouse_module
+from spark_jobs.arrow import batch
+from spark_jobs.arrow.stager import ArrowStager
 from spark_jobs.raw import LocalStore, Names, RawStore, S3Store
 from spark_jobs.tables import LEDGER, TABLES, by_name
 from spark_jobs.warehouse import Warehouse
@@ -267,7 +269,7 @@ def test_a_run_that_waits_comes_between_two_steps_of_maintenance(
     build_days(tmp_path, range(0, 93, 31), monkeypatch, before_merge=100)
     for day in range(1, 93, 31):  # a second file in each of three months, written as no batch would leave them
         write_runs(tmp_path, [Run(day, at=BEGIN + timedelta(days=day))], number=day, streams=("vqe_result",))
-    monkeypatch.setattr(batch._Batch, "_table_to_merge", lambda self: None)
+    monkeypatch.setattr(ArrowStager, "_choose_table_to_merge", lambda self: None)
     batch.build(tmp_path, tables=FEW)
     write_runs(tmp_path, [Run(99, at=BEGIN + timedelta(days=99))], number=99, streams=("vqe_result",))
 

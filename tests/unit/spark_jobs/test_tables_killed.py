@@ -9,7 +9,8 @@ from built_tables import everything, ledger, tags, two_runs
 from dying import die_at
 from raw_events import Run, write_runs
 
-from spark_jobs import batch, maintenance, warehouse
+from spark_jobs import maintenance, warehouse
+from spark_jobs.arrow import batch
 from spark_jobs.tables import LEDGER
 
 NOW = raw_events.BEGIN + timedelta(hours=1)

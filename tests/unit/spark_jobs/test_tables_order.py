@@ -13,7 +13,9 @@ import uuid_utils
 from dying import killed_when
 from raw_events import Run, write_runs
 
-from spark_jobs import batch, maintenance, warehouse
+from spark_jobs import maintenance, warehouse
+from spark_jobs.arrow import batch
+from spark_jobs.batch import BatchReport, new_batch_id
 from spark_jobs.query import query
 from spark_jobs.spark.maintenance import outdated_tags
 from spark_jobs.tables import LEDGER, TABLES, by_name
@@ -44,7 +46,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return step
 
 
-def add(data_dir: Path, number: int) -> batch.BatchReport:
+def add(data_dir: Path, number: int) -> BatchReport:
     write_runs(data_dir, [Run(number, molecule=number)], number=number)
     return batch.build(data_dir, now=NOW)
 
@@ -103,7 +105,7 @@ def test_a_history_whose_ids_are_out_of_order_is_read_by_its_commits(
 ) -> None:
     ids = [f"0{n}a2185f-361f-7000-8000-000000000000" for n in (3, 1, 2)]
     for number, batch_id in enumerate(ids):
-        monkeypatch.setattr(batch, "new_batch_id", lambda _, batch_id=batch_id: batch_id)
+        monkeypatch.setattr("spark_jobs.batch.new_batch_id", lambda _, batch_id=batch_id: batch_id)
         add(tmp_path, number)
         assert seen(tmp_path)["vqe_results"] == number + 1
     monkeypatch.undo()
@@ -111,7 +113,7 @@ def test_a_history_whose_ids_are_out_of_order_is_read_by_its_commits(
     with Warehouse.read(tmp_path) as found:
         assert found.published() == [TAG_PREFIX + i for i in ids]
         assert found.newest_batch() == ids[-1]
-        assert batch.new_batch_id(found) > max(ids)
+        assert new_batch_id(found) > max(ids)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +197,7 @@ def test_tags_of_a_table_are_dropped_in_the_ledgers_order(tmp_path: Path, monkey
     monkeypatch.setattr(warehouse, "MAX_TAGS", 2)
     ids = [f"0{n}a2185f-361f-7000-8000-000000000000" for n in (3, 2, 1)]
     for number, batch_id in enumerate(ids):
-        monkeypatch.setattr(batch, "new_batch_id", lambda _, batch_id=batch_id: batch_id)
+        monkeypatch.setattr("spark_jobs.batch.new_batch_id", lambda _, batch_id=batch_id: batch_id)
         write_runs(tmp_path, [Run(number)], number=number, streams=("vqe_iteration",))
         batch.build(tmp_path, now=NOW)
     with Warehouse.read(tmp_path) as found:

@@ -10,7 +10,8 @@ import raw_events
 from dying import killed_when
 from raw_events import Run, write_runs
 
-from spark_jobs import batch, filters, maintenance, quality, warehouse
+from spark_jobs import filters, maintenance, quality, warehouse
+from spark_jobs.arrow import batch
 from spark_jobs.query import query
 from spark_jobs.tables import LEDGER, TABLES, by_name
 from spark_jobs.warehouse import Warehouse

@@ -10,7 +10,8 @@ import pytest
 import raw_events
 from raw_events import Run, object_path, put, write_runs
 
-from spark_jobs import batch, raw
+from spark_jobs import raw
+from spark_jobs.arrow import batch
 from spark_jobs.raw import LocalStore, S3Store
 
 NOW = raw_events.BEGIN + timedelta(hours=1)
