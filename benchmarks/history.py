@@ -87,7 +87,7 @@ def write_ledger(data_dir: Path, size: int, files: bool) -> None:
     batch_id = "019b76da-a800-7000-8000-000000000000"
     for topic in TOPICS:
         (data_dir / "raw" / topic / "partition=local").mkdir(parents=True)
-    with lock_of(location), Warehouse(location) as warehouse:
+    with lock_of(location) as lock, Warehouse(location, lock=lock) as warehouse:
         warehouse.prepare()
         for first in range(0, size, 100_000):
             names = [
@@ -151,7 +151,7 @@ def query() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as root, pytest.MonkeyPatch.context() as patch:
         data_dir, table = Path(root), by_name("vqe_iterations")
         location = Location.of(data_dir)
-        with lock_of(location), Warehouse(location) as warehouse:
+        with lock_of(location) as lock, Warehouse(location, lock=lock) as warehouse:
             warehouse.prepare()
             for number in range(16):
                 rows = random_iterations(number, runs=100, of_each=1000, n_parameters=40)

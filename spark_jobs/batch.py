@@ -130,7 +130,7 @@ def run_batch(
     started = time.perf_counter()
     location = Location.of(data_dir)
     store = store or store_of(location.data_dir)
-    with lock_of(location, wait_seconds), Warehouse(location, tables) as warehouse:
+    with lock_of(location, wait_seconds) as lock, Warehouse(location, tables, lock) as warehouse:
         warehouse.prepare()
         ledger = Ledger(warehouse)
         repaired = tuple(warehouse.repair(ledger.newest_batch))

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol
 
 from simulator.errors import StorageError
 
@@ -27,8 +27,26 @@ WAIT_SECONDS = 600.0
 _POLL_SECONDS = 0.05
 
 
-def lock_of(location: "Location", wait_seconds: float = WAIT_SECONDS) -> AbstractContextManager[None]:
-    """The lock of a warehouse, where its catalog is."""
+class Lock(Protocol):
+    """A warehouse's lock that this process holds. A `Warehouse` that commits is given one."""
+
+    def check(self) -> None:
+        """Makes sure that the lock is still held.
+
+        Raises:
+            StorageError: it was lost, so that another writer may have it.
+        """
+
+
+class FileLock:
+    """A lock on an open file, which nobody can lose but by closing it."""
+
+    def check(self) -> None:
+        """The operating system keeps the lock for as long as the file is open."""
+
+
+def lock_of(location: "Location", wait_seconds: float = WAIT_SECONDS) -> AbstractContextManager[Lock]:
+    """Holds the lock of a warehouse, where its catalog is."""
     if location.catalog_uri.startswith("postgresql"):
         from spark_jobs.postgres_lock import postgres_lock
 
@@ -37,7 +55,7 @@ def lock_of(location: "Location", wait_seconds: float = WAIT_SECONDS) -> Abstrac
 
 
 @contextmanager
-def warehouse_lock(warehouse: Path, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
+def warehouse_lock(warehouse: Path, wait_seconds: float = WAIT_SECONDS) -> Iterator[Lock]:
     """Holds the lock of a local warehouse; waits for whoever holds it.
 
     Raises:
@@ -51,7 +69,7 @@ def warehouse_lock(warehouse: Path, wait_seconds: float = WAIT_SECONDS) -> Itera
     with handle, (warehouse / ".lock.next").open("a") as turn:
         deadline = time.monotonic() + wait_seconds
         for wanted in (turn, handle):
-            while not _try(wanted):
+            while not _lock_at_once(wanted):
                 if time.monotonic() > deadline:
                     handle.seek(0)
                     raise StorageError(
@@ -68,10 +86,11 @@ def warehouse_lock(warehouse: Path, wait_seconds: float = WAIT_SECONDS) -> Itera
         }
         handle.write(json.dumps(holder))
         handle.flush()
-        yield
+        yield FileLock()
 
 
-def _try(handle: IO[str]) -> bool:
+def _lock_at_once(handle: IO[str]) -> bool:
+    """Whether the file was free; it is locked then."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

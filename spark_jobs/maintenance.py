@@ -65,7 +65,7 @@ def maintain(
     orphans, orphan_bytes = 0, 0
     for name in [t.name for t in tables]:
         while True:
-            with lock_of(location, wait_seconds), Warehouse(location, tables) as warehouse:
+            with lock_of(location, wait_seconds) as lock, Warehouse(location, tables, lock) as warehouse:
                 table = declared.by_name(name, warehouse.tables)
                 warehouse.prepare()
                 count = _merge(warehouse, table, orphan_age)
@@ -127,7 +127,7 @@ def _delete_orphans(
             suspects = None
     if suspects == set():
         return 0, 0
-    with lock_of(location, wait_seconds), Warehouse(location, tables) as warehouse:
+    with lock_of(location, wait_seconds) as lock, Warehouse(location, tables, lock) as warehouse:
         found = warehouse.load(table)
         orphans = _orphans(found, age)
         if suspects is not None:

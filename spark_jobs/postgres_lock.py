@@ -16,7 +16,6 @@ import sqlalchemy
 from sqlalchemy import text
 
 from simulator.errors import StorageError
-from spark_jobs import warehouse
 from spark_jobs.faults import CONNECT_SECONDS, catalog_fault
 
 KEY = int.from_bytes(hashlib.sha256(b"vqe warehouse").digest()[:8], "big", signed=True)
@@ -29,9 +28,27 @@ _POLL_SECONDS = 0.2
 _KEEPALIVE = "-c tcp_keepalives_idle=20 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
 
 
+class PostgresLock:
+    """An advisory lock, which is lost with the connection that took it."""
+
+    def __init__(self, connection: sqlalchemy.Connection) -> None:
+        self._connection = connection
+
+    def check(self) -> None:
+        """Asks the server through the connection that holds the lock.
+
+        Raises:
+            StorageError: the connection is gone, and the lock with it.
+        """
+        try:
+            self._connection.execute(text("SELECT 1"))
+        except sqlalchemy.exc.DBAPIError as e:
+            raise StorageError("the warehouse lock was lost with its connection: the batch stops here") from e
+
+
 @contextmanager
-def postgres_lock(catalog_uri: str, wait_seconds: float) -> Iterator[None]:
-    """Holds the lock; waits for whoever holds it. While it is held, each commit first makes sure that it still is.
+def postgres_lock(catalog_uri: str, wait_seconds: float) -> Iterator[PostgresLock]:
+    """Holds the lock; waits for whoever holds it.
 
     Raises:
         StorageError: Postgres does not answer, or the lock is still held after `wait_seconds`; names the holder.
@@ -62,19 +79,7 @@ def postgres_lock(catalog_uri: str, wait_seconds: float) -> Iterator[None]:
                     )
                 time.sleep(_POLL_SECONDS)
         connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": TURN_KEY})
-
-        def still_held() -> None:
-            try:
-                connection.execute(text("SELECT 1"))
-            except sqlalchemy.exc.DBAPIError as e:
-                raise StorageError("the warehouse lock was lost with its connection: the batch stops here") from e
-
-        before = warehouse.before_commit
-        warehouse.before_commit = still_held
-        try:
-            yield
-        finally:
-            warehouse.before_commit = before
+        yield PostgresLock(connection)
 
 
 def _holder(connection: Any) -> str:

@@ -34,6 +34,7 @@ from spark_jobs import tables as declared
 from spark_jobs.faults import CONNECT_SECONDS, warehouse_faults, with_timeout
 from spark_jobs.filters import EVERYTHING
 from spark_jobs.location import Location, check_table
+from spark_jobs.lock import Lock
 from spark_jobs.rows import arrow_schema, sorted_rows, with_declared_types
 from spark_jobs.tables import LEDGER, NAMESPACE, TABLES, Table
 
@@ -75,27 +76,26 @@ on_commit: Callable[[str], None] = _nothing
 """Called after each commit with what was committed. A test's place to kill the process between any two."""
 
 
-def _lock_is_held() -> None:
-    pass
-
-
-before_commit: Callable[[], None] = _lock_is_held
-"""Called before each commit: raises where the warehouse lock was lost."""
-
-
 def quiet_pyiceberg() -> None:
     """pyiceberg logs a warning for what is expected here, e.g. a file that was deleted before."""
     logging.getLogger("pyiceberg").setLevel(logging.ERROR)
 
 
 class Warehouse:
-    """The tables of a warehouse. Who writes holds `lock.warehouse_lock`."""
+    """The tables of a warehouse.
 
-    def __init__(self, location: Location, tables: Sequence[Table] = TABLES) -> None:
+    Args:
+        location: where the warehouse and its catalog are.
+        tables: their declarations.
+        lock: the warehouse's lock, which this process holds; None: the tables are only read.
+    """
+
+    def __init__(self, location: Location, tables: Sequence[Table] = TABLES, lock: Lock | None = None) -> None:
         quiet_pyiceberg()
         location.check()
         self.location = location
         self.tables = tuple(tables)
+        self.lock = lock
         # sqlite3 warns of a connection that is collected unclosed: close() does it
         with warehouse_faults(location):
             self.catalog = _Catalog(
@@ -194,7 +194,7 @@ class Warehouse:
             },
         )
         transaction.append(arrow_schema(table).empty_table())
-        before_commit()
+        self.check_lock()
         transaction.commit_transaction()  # gives a staged table, which cannot be scanned: load() reads it anew
         on_commit(f"create {table.name}")
 
@@ -206,6 +206,7 @@ class Warehouse:
         missing = [c for c in table.columns if c.name not in there]
         if not missing:
             return
+        self.check_lock()
         with found.update_schema() as update:
             for column in missing:
                 if column.required:
@@ -221,7 +222,7 @@ class Warehouse:
         declared_fields = declared.iceberg_partition(table).fields
         if [f.name for f in found.spec().fields] == [f.name for f in declared_fields]:
             return
-        before_commit()
+        self.check_lock()
         with found.update_spec() as update:
             for field in found.spec().fields:
                 update.remove_field(field.name)
@@ -320,6 +321,17 @@ class Warehouse:
 
     # --- writing ---
 
+    def check_lock(self) -> None:
+        """Makes sure, before a commit, that nobody else can commit meanwhile.
+
+        Raises:
+            StorageError: the lock was lost.
+            RuntimeError: the warehouse was opened without the lock, to be read.
+        """
+        if self.lock is None:
+            raise RuntimeError("a warehouse that was opened without its lock is only read: nothing can be committed")
+        self.lock.check()
+
     def write(self, table: Table, rows: pa.Table) -> list[DataFile]:
         """Data files with these rows, sorted, which no snapshot has yet."""
         found = self.load(table)
@@ -342,7 +354,7 @@ class Warehouse:
                 snapshot.delete_data_file(file)
             for file in files:
                 snapshot.append_data_file(file)
-        before_commit()
+        self.check_lock()
         transaction.commit_transaction()
         on_commit(f"append {table.name}")
 
@@ -362,13 +374,13 @@ class Warehouse:
         """Commits rows in place of those that `where` names. For the ledger only: a rejected object that now loads."""
         transaction = self._begin(table)
         transaction.overwrite(rows, overwrite_filter=where, snapshot_properties={BATCH_ID: batch_id})
-        before_commit()
+        self.check_lock()
         transaction.commit_transaction()
         on_commit(f"append {table.name}")
 
     def set_properties(self, table: Table, properties: Mapping[str, str]) -> None:
         """Commits properties of a table: no row and no snapshot changes."""
-        before_commit()
+        self.check_lock()
         with _Transaction(self.load(table)) as transaction:
             transaction.set_properties(dict(properties))
         on_commit(f"properties {table.name}")
@@ -476,7 +488,7 @@ class Warehouse:
         if expired:
             garbage = files_of_expired(found.io, found.metadata.snapshots, expired)
             ExpireSnapshots(transaction).by_ids(sorted(expired)).commit()
-        before_commit()
+        self.check_lock()
         transaction.commit_transaction()
         on_commit(f"tag {table.name}")
         # a crash before this leaves files that `maintain` finds

@@ -31,7 +31,7 @@ def init(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     from spark_jobs.warehouse import Location, Warehouse
 
     location = Location.of(data_dir)
-    with lock_of(location), Warehouse(location) as warehouse:
+    with lock_of(location) as lock, Warehouse(location, lock=lock) as warehouse:
         warehouse.prepare()
     _console().print(f"{len(warehouse.tables)} tables are there.")
 

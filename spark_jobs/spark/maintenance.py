@@ -63,7 +63,7 @@ def maintain(
     for name in [t.name for t in tables]:
         more = True
         while more:
-            with lock_of(location, wait_seconds), Warehouse(location, tables) as warehouse:
+            with lock_of(location, wait_seconds) as lock, Warehouse(location, tables, lock) as warehouse:
                 warehouse.prepare()
                 newest = warehouse.newest_batch()
                 warehouse.repair(newest)
@@ -96,7 +96,7 @@ def _compact(spark: Any, warehouse: Warehouse, table: Table, limits: tuple[int, 
     sizes = [task.file.file_size_in_bytes for task in warehouse.load(table).scan().plan_files()]
     small = [size for size in sizes if size < 0.75 * target_bytes]  # as Iceberg has it
     at_once = max(min_files, step_bytes * len(small) // sum(small)) if small else min_files
-    commits.before_commit()
+    warehouse.check_lock()
     options = (
         f"map('target-file-size-bytes', '{target_bytes}', 'min-input-files', '{min_files}', "
         f"'max-files-to-rewrite', '{at_once}')"

@@ -91,7 +91,7 @@ class SparkStager:
         if table.name not in self.staged:
             return
         found = self.warehouse.load(table)
-        commits.before_commit()
+        self.warehouse.check_lock()
         snapshot = self.staged.pop(table.name)
         found.manage_snapshots().set_current_snapshot(snapshot_id=snapshot).commit()
         commits.on_commit(f"append {table.name}")
@@ -247,7 +247,7 @@ class SparkStager:
         """Appends rows to a staged snapshot, in files that are narrow in the sort order."""
         found = self.warehouse.load(table)
         if found.properties.get("write.wap.enabled") != "true":  # a table of an earlier release
-            commits.before_commit()
+            self.warehouse.check_lock()
             with found.transaction() as transaction:
                 transaction.set_properties({"write.wap.enabled": "true"})
         wap_id = f"{self.batch_id}.{self.attempt}"
@@ -256,7 +256,7 @@ class SparkStager:
         sort = [F.col(name) for name in table.sort]
         new = new.coalesce(1) if n_files == 1 else new.repartitionByRange(n_files, *sort)
         month = [] if table.partition is None else [F.trunc(table.partition, "month")]
-        commits.before_commit()
+        self.warehouse.check_lock()
         (
             new.sortWithinPartitions(*month, *sort)
             .writeTo(f"{CATALOG_NAME}.{table.identifier}")

@@ -43,6 +43,7 @@ def mailbox() -> Iterator[Mailbox]:
 @pytest.fixture(scope="module")
 def kafka(lake: Lake) -> Iterator[dict[str, str]]:
     """A broker and a registry; the environment in which `vqe` finds them."""
+    lake.artifacts.fetch(("airflow",))
     lake.stack.fetch("kafka", "registry")
     try:
         lake.stack.start("kafka", "registry")

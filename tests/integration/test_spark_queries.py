@@ -70,7 +70,7 @@ def test_of_a_large_table_on_s3_a_query_reads_what_it_needs(place: Place, monkey
     counted = count_reads(monkeypatch)
     location = Location.of(".")
     table = by_name("vqe_iterations")
-    with lock_of(location), Warehouse(location) as warehouse:
+    with lock_of(location) as lock, Warehouse(location, lock=lock) as warehouse:
         warehouse.prepare()
         for number in range(4):
             warehouse.append(table, warehouse.write(table, random_iterations(number, 10, 400, n_parameters=250)))

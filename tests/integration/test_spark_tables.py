@@ -17,6 +17,7 @@ from raw_events import BEGIN, Run, container, object_path, put, write_runs
 from simulator.events import schemas
 from spark_jobs import maintenance
 from spark_jobs.arrow import batch
+from spark_jobs.lock import lock_of
 from spark_jobs.query import query
 from spark_jobs.raw import store_of
 from spark_jobs.tables import DATA_TABLES, ISSUES, LEDGER, TABLES, Table, by_name
@@ -357,7 +358,8 @@ def test_a_clock_that_ran_ahead_stops_no_spark_batch_and_maintenance_publishes_n
     deliver(0)
     tag = "batch_" + driver.run(place, "build", now=NOW.isoformat())["batch_id"]
     whole = {t.name: rows(t, TABLES, tag=tag) for t in TABLES}
-    with monkeypatch.context() as patch, Warehouse(Location.of("."), TABLES) as ahead:
+    location = Location.of(".")
+    with monkeypatch.context() as patch, lock_of(location) as lock, Warehouse(location, TABLES, lock) as ahead:
         present = time.time()
         patch.setattr(time, "time", lambda: present + 2 * 86_400)
         for table in TABLES:

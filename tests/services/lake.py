@@ -189,7 +189,7 @@ class Lake:
         self.drivers: list[Driver] = []
 
     def fetch(self) -> Lake:
-        self.artifacts.fetch()
+        self.artifacts.fetch(("postgres", "jars", "spark"))
         self.stack.fetch("minio")
         return self
 

@@ -96,7 +96,7 @@ def test_of_a_large_table_only_the_columns_and_rows_asked_for_are_read(tmp_path:
     """20 MB of parameters in 4 files: an aggregate of a column, then one run."""
     table = by_name("vqe_iterations")
     location = Location.of(tmp_path)
-    with lock_of(location), Warehouse(location) as warehouse:
+    with lock_of(location) as lock, Warehouse(location, lock=lock) as warehouse:
         warehouse.prepare()
         for number in range(4):
             warehouse.append(

@@ -16,6 +16,7 @@ from raw_events import Run, write_runs
 from spark_jobs import maintenance, warehouse
 from spark_jobs.arrow import batch
 from spark_jobs.batch import BatchReport, new_batch_id
+from spark_jobs.lock import lock_of
 from spark_jobs.query import query
 from spark_jobs.spark.maintenance import outdated_tags
 from spark_jobs.tables import LEDGER, TABLES, by_name
@@ -89,7 +90,8 @@ def test_a_batch_mends_times_that_lie_ahead(tmp_path: Path, clock: Callable[[flo
     add(tmp_path, 0)
     clock(0.0)
     present = time.time() * 1e3
-    with warehouse.Warehouse(warehouse.Location.of(tmp_path)) as opened:
+    location = warehouse.Location.of(tmp_path)
+    with lock_of(location) as lock, warehouse.Warehouse(location, lock=lock) as opened:
         opened.prepare()
         for table in TABLES:
             metadata = opened.load(table).metadata
