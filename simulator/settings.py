@@ -34,13 +34,17 @@ class TableSettings(BaseSettings):
         frozen=True,
     )
 
-    catalog_uri: str | None = Field(
-        None, description="Database of the Iceberg catalog, as SQLAlchemy names it; none: a file in the data dir."
+    catalog_uri: SecretStr | None = Field(
+        None,
+        description="Database of the Iceberg catalog, as SQLAlchemy names it, with its password; none: a file in the data dir.",
     )
     warehouse: str | None = Field(None, description="Folder or s3:// address of the tables; none: in the data dir.")
     raw_store: str | None = Field(
         None,
         description="Folder with raw/, or s3:// bucket, of the raw objects that become tables; none: the data dir.",
+    )
+    spark_master: str | None = Field(
+        None, description="Spark's master where no spark-submit says it: local[2], spark://host:7077, k8s://..."
     )
 
     @field_validator("*", mode="before")
@@ -50,12 +54,56 @@ class TableSettings(BaseSettings):
         is_path = name in ("warehouse", "raw_store") or cls.model_fields[name].annotation in (Path, Path | None)
         return from_home(value) if is_path and isinstance(value, Path | str) else value
 
-    @field_validator("catalog_uri", "warehouse")
+    @field_validator("catalog_uri", "warehouse", mode="before")
     @classmethod
-    def _url_from_home(cls, value: str | None) -> str | None:
-        if value is None or (match := re.match(r"(sqlite[^:]*:///|file://)(~.*)", value, re.DOTALL)) is None:
+    def _url_from_home(cls, value: Any) -> Any:
+        if (
+            not isinstance(value, str)
+            or (match := re.match(r"(sqlite[^:]*:///|file://)(~.*)", value, re.DOTALL)) is None
+        ):
             return value
         return match[1] + from_home(match[2])
+
+    @field_validator("catalog_uri")
+    @classmethod
+    def _masked_from_now_on(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            remember(value.get_secret_value())
+        return value
+
+
+class ObjectStoreSettings(BaseSettings):
+    """An S3 object store, by the names of variables that the AWS tools use."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="AWS_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    endpoint_url: str | None = Field(None, description="The store's address; none: AWS.")
+    region: str | None = Field(None, description="The store's region.")
+    access_key_id: SecretStr | None = Field(None, description="Id of the access key.")
+    secret_access_key: SecretStr | None = Field(None, description="The access key.")
+    session_token: SecretStr | None = Field(None, description="Token of temporary keys.")
+
+    @field_validator("access_key_id", "secret_access_key", "session_token")
+    @classmethod
+    def _masked_from_now_on(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            remember(value.get_secret_value())
+        return value
+
+    def named(self, names: Mapping[str, str]) -> dict[str, str]:
+        """What is set, under the names that a library gives it.
+
+        Args:
+            names: the library's name of each setting that it takes, by ours.
+        """
+        found = {theirs: getattr(self, ours) for ours, theirs in names.items()}
+        return {
+            name: value.get_secret_value() if isinstance(value, SecretStr) else value
+            for name, value in found.items()
+            if value is not None
+        }
 
 
 class Settings(TableSettings):
@@ -196,7 +244,7 @@ class Settings(TableSettings):
         return self.data_dir / "spool"
 
 
-_Kind = TypeVar("_Kind", bound=TableSettings)
+_Kind = TypeVar("_Kind", bound=BaseSettings)
 
 
 def load_settings(**given: Any) -> Settings:
@@ -217,6 +265,15 @@ def load_table_settings() -> TableSettings:
     return _load(TableSettings)
 
 
+def load_object_store_settings() -> ObjectStoreSettings:
+    """Where the object store is and its keys, from the environment.
+
+    Raises:
+        InputError: a line of `.env` cannot be read.
+    """
+    return _load(ObjectStoreSettings)
+
+
 def _load(kind: type[_Kind], **given: Any) -> _Kind:
     _check_dotenv(DOTENV)
     try:
@@ -227,8 +284,10 @@ def _load(kind: type[_Kind], **given: Any) -> _Kind:
         reason = first["msg"].removeprefix("Value error, ")
         if not name:
             raise InputError(f"settings: {reason}") from None
-        shown = "" if "password" in name or name.endswith(("_url", "_uri")) else f" {first.get('input')!r}"
-        raise InputError(f"setting {name} (VQE_{name.upper()}){shown}: {reason}") from None
+        is_secret = "password" in name or "SecretStr" in str(kind.model_fields[name].annotation)
+        shown = "" if is_secret or name.endswith("_url") else f" {first.get('input')!r}"
+        variable = f"{kind.model_config['env_prefix']}{name.upper()}"
+        raise InputError(f"setting {name} ({variable}){shown}: {reason}") from None
 
 
 def from_home(path: str | Path) -> str:

@@ -10,7 +10,7 @@ import sqlite3
 import urllib.parse
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from simulator.errors import InputError
@@ -42,7 +42,7 @@ class Location:
     """
 
     data_dir: Path
-    catalog_uri: str
+    catalog_uri: str = field(repr=False)  # may hold a password
     warehouse: str
     warehouse_is_named: bool = False
     """Whether `VQE_WAREHOUSE` names the warehouse."""
@@ -59,7 +59,8 @@ class Location:
         except (ValueError, OSError, RuntimeError) as e:  # no such user, a name that is too long, links in a circle
             raise InputError(f"data dir {data_dir}: {getattr(e, 'strerror', None) or e}") from None
         settings = load_table_settings()
-        if settings.catalog_uri is None or settings.warehouse is None:
+        named_catalog = settings.catalog_uri.get_secret_value() if settings.catalog_uri else None
+        if named_catalog is None or settings.warehouse is None:
             _check_path(str(root), "data dir")
         named = settings.warehouse
         if named is not None and (path := local_path(named)) is not None:
@@ -68,7 +69,7 @@ class Location:
             named = os.path.abspath(named)
         return cls(
             data_dir=root,
-            catalog_uri=settings.catalog_uri or f"sqlite:///{root / 'warehouse' / 'catalog.db'}",
+            catalog_uri=named_catalog or f"sqlite:///{root / 'warehouse' / 'catalog.db'}",
             warehouse=named or f"file://{root / 'warehouse'}",  # not quoted: pyiceberg takes it literally
             warehouse_is_named=named is not None,
         )

@@ -18,7 +18,7 @@ import numpy as np
 
 from simulator.errors import InputError, StorageError, one_line
 from simulator.events.schemas import SUNK_TOPICS, major_of
-from simulator.settings import environment, load_table_settings
+from simulator.settings import load_object_store_settings, load_table_settings
 from spark_jobs.faults import CONNECT_SECONDS
 
 PREFIX = "raw/"
@@ -222,17 +222,17 @@ class LocalStore:
         return (self.root / path).read_bytes()
 
 
-_S3_VARIABLES = {
-    "endpoint_url": "AWS_ENDPOINT_URL",
-    "region_name": "AWS_REGION",
-    "aws_access_key_id": "AWS_ACCESS_KEY_ID",
-    "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY",
-    "aws_session_token": "AWS_SESSION_TOKEN",
+_NAMES_IN_BOTO = {
+    "endpoint_url": "endpoint_url",
+    "region": "region_name",
+    "access_key_id": "aws_access_key_id",
+    "secret_access_key": "aws_secret_access_key",
+    "session_token": "aws_session_token",
 }
 
 
 class S3Store:
-    """Raw objects in a bucket. Endpoint and keys come from the environment: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ..."""
+    """Raw objects in a bucket. Endpoint and keys are those of `ObjectStoreSettings`."""
 
     def __init__(self, bucket: str, client: Any = None) -> None:
         if client is None:
@@ -244,10 +244,7 @@ class S3Store:
                 raise InputError("raw objects in S3 need boto3: pip install 'vqe-pipeline[s3]'") from e
             limits = Config(connect_timeout=CONNECT_SECONDS, retries={"mode": "standard", "total_max_attempts": 3})
             try:
-                variables = environment()
-                client = boto3.client(
-                    "s3", config=limits, **{k: variables.get(v) or None for k, v in _S3_VARIABLES.items()}
-                )
+                client = boto3.client("s3", config=limits, **load_object_store_settings().named(_NAMES_IN_BOTO))
             except (BotoCoreError, ValueError) as e:  # an address or a region that cannot be one
                 raise InputError(f"raw objects in S3: {one_line(e)}") from e
         self.bucket = bucket

@@ -29,7 +29,7 @@ from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
 from pyiceberg.transforms import MonthTransform
 
 from simulator.errors import InputError, StorageError
-from simulator.settings import environment
+from simulator.settings import load_object_store_settings
 from spark_jobs import tables as declared
 from spark_jobs.faults import CONNECT_SECONDS, warehouse_faults, with_timeout
 from spark_jobs.filters import EVERYTHING
@@ -677,16 +677,14 @@ def _metrics(table: Table) -> dict[str, str]:
 
 
 def _s3_properties() -> dict[str, str]:
-    """Keys of an S3 warehouse, from the environment that the AWS tools use."""
+    """The object store of an S3 warehouse, in pyiceberg's words."""
     names = {
-        "s3.endpoint": "AWS_ENDPOINT_URL",
-        "s3.region": "AWS_REGION",
-        "s3.access-key-id": "AWS_ACCESS_KEY_ID",
-        "s3.secret-access-key": "AWS_SECRET_ACCESS_KEY",
+        "endpoint_url": "s3.endpoint",
+        "region": "s3.region",
+        "access_key_id": "s3.access-key-id",
+        "secret_access_key": "s3.secret-access-key",
     }
-    variables = environment()
-    found = {key: variables[name] for key, name in names.items() if variables.get(name)}
-    return {"s3.connect-timeout": str(CONNECT_SECONDS), **found}
+    return {"s3.connect-timeout": str(CONNECT_SECONDS), **load_object_store_settings().named(names)}
 
 
 def data_files(found: IcebergTable, where: BooleanExpression = EVERYTHING) -> Iterator[FileScanTask]:

@@ -24,7 +24,7 @@ from typing import Any
 from sqlalchemy.engine import make_url
 
 from simulator.errors import InputError
-from simulator.settings import environment
+from simulator.settings import environment, load_object_store_settings, load_table_settings
 from spark_jobs.query import VIEWS, view_sql
 from spark_jobs.tables import NAMESPACE
 from spark_jobs.warehouse import CATALOG_NAME, Location
@@ -40,7 +40,7 @@ def spark_session(location: Location, app_name: str = "vqe") -> Any:
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder.appName(app_name)
-    if master := environment().get("VQE_SPARK_MASTER"):
+    if master := load_table_settings().spark_master:
         builder = builder.master(master)
     for name, value in {**defaults(), **catalog_conf(location)}.items():
         builder = builder.config(name, value)
@@ -104,14 +104,15 @@ def catalog_conf(location: Location) -> dict[str, str]:
         raise InputError(f"catalog {url.render_as_string()}: Spark opens one in postgresql or sqlite")
     if location.warehouse.startswith("s3://"):
         conf[f"{CATALOG}.io-impl"] = "org.apache.iceberg.aws.s3.S3FileIO"
-    if endpoint := environment().get("AWS_ENDPOINT_URL"):
+    store = load_object_store_settings()
+    if endpoint := store.endpoint_url:
         conf |= {
             f"{CATALOG}.s3.endpoint": endpoint,
             f"{CATALOG}.s3.path-style-access": "true",
             "spark.hadoop.fs.s3a.endpoint": endpoint,
             "spark.hadoop.fs.s3a.path.style.access": "true",
         }
-    if region := environment().get("AWS_REGION"):
+    if region := store.region:
         conf[f"{CATALOG}.client.region"] = region
         conf["spark.hadoop.fs.s3a.endpoint.region"] = region
     return conf
@@ -136,7 +137,7 @@ def main() -> None:
         raise SystemExit("usage: python -m spark_jobs.spark.session sql|notebook [ARGUMENT...]")
     conf = {**defaults(), **catalog_conf(Location.of("."))}
     conf["spark.sql.catalogImplementation"] = "in-memory"  # else spark-sql makes a Hive metastore in the working folder
-    if master := environment().get("VQE_SPARK_MASTER"):
+    if master := load_table_settings().spark_master:
         conf["spark.master"] = master
     variables = {"PYSPARK_PYTHON": sys.executable, **environment()}
     if what == "notebook":

@@ -2,8 +2,17 @@
 
 import pytest
 
+from simulator.credentials import mask
 from simulator.errors import InputError
-from simulator.settings import Settings, load_settings, parse_recording
+from simulator.settings import (
+    ObjectStoreSettings,
+    Settings,
+    load_object_store_settings,
+    load_settings,
+    load_table_settings,
+    parse_recording,
+)
+from spark_jobs.location import Location
 
 
 @pytest.fixture(autouse=True)
@@ -60,5 +69,42 @@ def test_recording_texts():
     assert [parse_recording(t) for t in ("all", "none", "every:10")] == [1, 0, 10]
 
 
-def test_every_setting_is_described():
-    assert all(field.description for field in Settings.model_fields.values())
+@pytest.mark.parametrize("kind", [Settings, ObjectStoreSettings])
+def test_every_setting_is_described(kind):
+    assert all(field.description for field in kind.model_fields.values())
+
+
+@pytest.mark.parametrize("by", ["environment", "dotenv"])
+def test_the_catalogs_password_and_the_stores_keys_are_settings_that_are_never_shown(monkeypatch, tmp_path, by):
+    variables = {
+        "VQE_CATALOG_URI": "postgresql+psycopg2://vqe:canary-catalog@db:5432/vqe",
+        "AWS_ENDPOINT_URL": "http://minio:9000",
+        "AWS_ACCESS_KEY_ID": "canary-id",
+        "AWS_SECRET_ACCESS_KEY": "canary-secret",
+        "AWS_SESSION_TOKEN": "canary-token",
+    }
+    for name in (*variables, "AWS_REGION"):
+        monkeypatch.setenv(name, variables.get(name, "") if by == "environment" else "")
+    if by == "dotenv":
+        (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+    tables, store = load_table_settings(), load_object_store_settings()
+    location = Location.of(tmp_path)
+    assert location.catalog_uri == variables["VQE_CATALOG_URI"]
+    names = {"endpoint_url": "url", "region": "where", "secret_access_key": "secret", "session_token": "token"}
+    assert store.named(names) == {"url": "http://minio:9000", "secret": "canary-secret", "token": "canary-token"}
+    shown = f"{tables!r} {store!r} {location!r} {tables.model_dump_json()} {store.model_dump_json()}"
+    assert "canary" not in shown
+    assert "canary" not in mask("canary-catalog canary-id canary-secret canary-token")
+
+
+def test_a_catalog_in_the_home_folder_is_found_there(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("VQE_CATALOG_URI", "sqlite:///~/catalog.db")
+    assert Location.of(tmp_path).catalog_uri == f"sqlite:///{tmp_path}/catalog.db"
+
+
+def test_a_catalog_in_the_home_of_nobody_is_refused_without_citing_it(monkeypatch):
+    monkeypatch.setenv("VQE_CATALOG_URI", "sqlite:///~canary-nobody/c.db")
+    with pytest.raises(InputError, match="VQE_CATALOG_URI") as caught:
+        load_table_settings()
+    assert "sqlite" not in str(caught.value)
