@@ -129,7 +129,7 @@ def run_batch(
     """
     started = time.perf_counter()
     location = Location.of(data_dir)
-    store = store or store_of(location.data_dir)
+    store = store or store_of(location.data_dir, tables)
     with lock_of(location, wait_seconds) as lock, Warehouse(location, tables, lock) as warehouse:
         warehouse.prepare()
         ledger = Ledger(warehouse)

@@ -186,7 +186,7 @@ def verify(
         ledger = Ledger(warehouse)
         issues += [
             Issue("object_not_in_ledger", LEDGER, {"source_path": raw.path}, "not loaded yet: run `vqe tables build`")
-            for raw in ledger.missing(store or store_of(location.data_dir))
+            for raw in ledger.missing(store or store_of(location.data_dir, tables))
         ]
         rejected = warehouse.scan(warehouse.tables[-1], ("source_path", "status", "error"))
         issues += [

@@ -285,14 +285,16 @@ def late_records(warehouse: Warehouse, run_ids: Collection[str]) -> list[Issue]:
 
 
 def runs_without_result(warehouse: Warehouse, began: Mapping[str, datetime]) -> list[Issue]:
-    """Of these runs, those that have no result.
+    """Of these runs, those that have no row in any table of results.
 
     Args:
         began: run_id -> a time by which the run had begun.
     """
     if not began:
         return []
-    ended = set(warehouse.scan(declared.VQE_RESULTS, ("run_id",), filters.ids("run_id", began))["run_id"].to_pylist())
+    ended: set[str] = set()
+    for table in declared.result_tables(warehouse.tables):
+        ended.update(warehouse.scan(table, ("run_id",), filters.ids("run_id", began))["run_id"].to_pylist())
     return [
         Issue(
             "run_without_result",

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,14 +17,18 @@ from typing import Any, Protocol
 import numpy as np
 
 from simulator.errors import InputError, StorageError, one_line
-from simulator.events.schemas import SUNK_TOPICS, major_of
+from simulator.events.schemas import major_of, stream_of
 from simulator.settings import load_object_store_settings, load_table_settings
 from spark_jobs.faults import CONNECT_SECONDS
+from spark_jobs.tables import TABLES, Table, streams_of
 
 PREFIX = "raw/"
 LOCAL = "local"
 """The partition of objects that did not come through Kafka."""
+STREAMS = streams_of(TABLES)
+"""Streams whose objects become rows of the tables."""
 _OBJECT = re.compile(r"raw/(?P<topic>[^/]+)/partition=(?P<partition>[^/]+)/(?P<name>[^/]+\.avro)")
+_TOPIC = re.compile(r"[A-Za-z0-9_]+_v[0-9]+")
 
 After = Mapping[tuple[str, str], str]
 """Last known path of each (topic, partition)."""
@@ -51,20 +55,31 @@ class RawStore(Protocol):
     """Where raw objects lie."""
 
     def objects(self, after: After | None = None) -> Iterator[RawObject]:
-        """Finished objects of sunk topics; with `after`, a store that can skips what lies before those paths."""
+        """Finished objects of the streams that tables read; with `after`, a store that can skips what lies before those paths."""
 
     def read(self, path: str) -> bytes:
         """An object's content."""
 
 
-def parse(path: str, size: int, etag: str | None = None, stored_at: datetime | None = None) -> RawObject | None:
-    """The object at a path, or None: hidden, unfinished, of another topic, or not of the raw layout."""
+def parse(
+    path: str,
+    size: int,
+    etag: str | None = None,
+    stored_at: datetime | None = None,
+    streams: Collection[str] = STREAMS,
+) -> RawObject | None:
+    """The object at a path, or None: hidden, unfinished, of another stream, or not of the raw layout."""
     match = _OBJECT.fullmatch(path)
-    if match is None or SUNK_TOPICS.fullmatch(match["topic"]) is None:
+    if match is None or not _is_read(match["topic"], streams):
         return None
     if not match["name"].startswith(f"{match['topic']}+{match['partition']}+"):
         return None
     return RawObject(path, match["topic"], match["partition"], size, etag, stored_at)
+
+
+def _is_read(topic: str, streams: Collection[str]) -> bool:
+    """Whether a topic is of one of these streams, in whatever major version."""
+    return _TOPIC.fullmatch(topic) is not None and stream_of(topic) in streams
 
 
 def content_etag(content: bytes) -> str:
@@ -154,10 +169,11 @@ def listed_beyond(
 
 
 class LocalStore:
-    """Raw objects under a data dir."""
+    """Raw objects under a data dir, of some streams."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, streams: Collection[str] = STREAMS) -> None:
         self.root = root
+        self.streams = streams
 
     def objects(self, after: After | None = None) -> Iterator[RawObject]:
         """All objects: a name tells when a file was complete by a clock that may step back, and the file may appear
@@ -168,7 +184,7 @@ class LocalStore:
     def _objects_in(self, topic: str, partition: str, folder: str) -> Iterator[RawObject]:
         for entry in sorted(os.scandir(folder), key=lambda e: e.name):
             path = f"{PREFIX}{topic}/partition={partition}/{entry.name}"
-            if entry.is_file() and (found := parse(path, entry.stat().st_size)) is not None:
+            if entry.is_file() and (found := parse(path, entry.stat().st_size, streams=self.streams)) is not None:
                 if found.partition == LOCAL:  # named by UUIDs, which never return
                     yield found
                 else:
@@ -180,7 +196,7 @@ class LocalStore:
         if not raw.is_dir():
             return
         for topic in sorted(os.scandir(raw), key=lambda e: e.name):
-            if not topic.is_dir() or SUNK_TOPICS.fullmatch(topic.name) is None:
+            if not topic.is_dir() or not _is_read(topic.name, self.streams):
                 continue
             for partition in sorted(os.scandir(topic.path), key=lambda e: e.name):
                 if partition.is_dir() and partition.name.startswith("partition="):
@@ -213,7 +229,7 @@ class LocalStore:
                 held[topic, partition] = replace(there, count=listed.count, checksum=listed.checksum)
             for path in sorted(unknown):
                 status = (self.root / path).stat()
-                raw = parse(path, status.st_size)
+                raw = parse(path, status.st_size, streams=self.streams)
                 if raw is not None and stat.S_ISREG(status.st_mode):
                     found.append(raw)
         return found, held
@@ -232,9 +248,9 @@ _NAMES_IN_BOTO = {
 
 
 class S3Store:
-    """Raw objects in a bucket. Endpoint and keys are those of `ObjectStoreSettings`."""
+    """Raw objects in a bucket, of some streams. Endpoint and keys are those of `ObjectStoreSettings`."""
 
-    def __init__(self, bucket: str, client: Any = None) -> None:
+    def __init__(self, bucket: str, client: Any = None, streams: Collection[str] = STREAMS) -> None:
         if client is None:
             try:
                 import boto3
@@ -248,6 +264,7 @@ class S3Store:
             except (BotoCoreError, ValueError) as e:  # an address or a region that cannot be one
                 raise InputError(f"raw objects in S3: {one_line(e)}") from e
         self.bucket = bucket
+        self.streams = streams
         self.client = client
 
     def objects(self, after: After | None = None) -> Iterator[RawObject]:
@@ -256,7 +273,7 @@ class S3Store:
         after = after or {}
         for topic_prefix in self._folders(PREFIX):
             topic = topic_prefix.removeprefix(PREFIX).rstrip("/")
-            if SUNK_TOPICS.fullmatch(topic) is None:
+            if not _is_read(topic, self.streams):
                 continue
             for prefix in self._folders(topic_prefix):
                 partition = prefix.rstrip("/").rsplit("partition=", 1)[-1]
@@ -276,7 +293,8 @@ class S3Store:
     def _listed(self, prefix: str, start_after: str) -> Iterator[RawObject]:
         for page in self._pages(Prefix=prefix, StartAfter=start_after):
             for entry in page.get("Contents", ()):
-                found = parse(entry["Key"], entry["Size"], entry["ETag"].strip('"'), entry["LastModified"])
+                etag = entry["ETag"].strip('"')
+                found = parse(entry["Key"], entry["Size"], etag, entry["LastModified"], self.streams)
                 if found is not None:
                     yield found
 
@@ -320,14 +338,15 @@ class StoredWithin:
         return self.store.read(path)
 
 
-def store_of(root: str | Path) -> RawStore:
-    """The store of a data dir, or of a bucket given as `s3://bucket`."""
+def store_of(root: str | Path, tables: Iterable[Table] = TABLES) -> RawStore:
+    """The store of a data dir, or of a bucket given as `s3://bucket`, with the objects that these tables read."""
+    streams = streams_of(tables)
     if str(root).startswith("s3://"):
-        return S3Store(str(root).removeprefix("s3://").strip("/"))
-    return LocalStore(Path(root).expanduser())
+        return S3Store(str(root).removeprefix("s3://").strip("/"), streams=streams)
+    return LocalStore(Path(root).expanduser(), streams)
 
 
-def named_store(data_dir: str | Path | None = None) -> RawStore:
+def named_store(data_dir: str | Path | None = None, tables: Iterable[Table] = TABLES) -> RawStore:
     """The store that `VQE_RAW_STORE` names, a bucket or a folder with `raw/` in it; else the data dir's.
 
     Raises:
@@ -336,4 +355,4 @@ def named_store(data_dir: str | Path | None = None) -> RawStore:
     named = load_table_settings().raw_store or data_dir
     if not named:
         raise InputError("VQE_RAW_STORE is not set: name the bucket of raw objects, e.g. s3://local-vqe-results")
-    return store_of(named)
+    return store_of(named, tables)

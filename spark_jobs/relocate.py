@@ -92,7 +92,7 @@ def relocate(
         raise InputError(f"warehouse {location.warehouse}: only the tables of a folder can be relocated")
     if not location.exists:
         raise InputError(f"{location.data_dir} has no tables: `vqe tables build` builds them from raw/")
-    store = store or store_of(location.data_dir)
+    store = store or store_of(location.data_dir, tables)
     with lock_of(location, wait_seconds), warehouse_faults(location):
         place = misplaced(location, tables)
         if place is None:

@@ -11,7 +11,7 @@ A column that is added later goes to the end of its table: Iceberg field ids are
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -512,6 +512,16 @@ def by_name(name: str, tables: tuple[Table, ...] = TABLES) -> Table:
 def fed_by(topic: str, tables: tuple[Table, ...] = DATA_TABLES) -> list[tuple[Table, Source]]:
     """Tables that a topic gives rows, each with the source that says how."""
     return [(table, source) for table in tables for source in table.sources if source.topic == topic]
+
+
+def streams_of(tables: Iterable[Table] = DATA_TABLES) -> frozenset[str]:
+    """Streams whose topics give these tables rows, of whatever major version."""
+    return frozenset(source.stream for table in tables for source in table.sources)
+
+
+def result_tables(tables: Iterable[Table] = DATA_TABLES) -> tuple[Table, ...]:
+    """Tables with one row for each run that ended: their key is the run alone."""
+    return tuple(table for table in tables if table.sources and table.key == ("run_id",))
 
 
 def with_source(table: Table, source: Source) -> Table:

@@ -1,10 +1,9 @@
 """Rows from raw objects, on Spark: the twin of `arrow/builder.py`, from the same declarations."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import reduce
-from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import Column as SparkColumn
@@ -15,11 +14,30 @@ from pyspark.sql import types as T
 from simulator.events import avro, schemas
 from spark_jobs.arrow.builder import object_problem
 from spark_jobs.raw import content_etag, parse
-from spark_jobs.tables import Constant, Item, Path, Position, Source, Table
+from spark_jobs.tables import Constant, Item, Path, Position, Source, Table, streams_of
 
 PATH, BLOCK, ROW, MAJOR, RANK, KNOWN = "__path", "__block", "__row", "__major", "__rank", "__known"
-IDS = ("molecule_id", "hamiltonian_id")
-"""First columns of the keys of tables that are not by run."""
+
+
+def id_paths(tables: Iterable[Table], topics: Collection[str]) -> dict[str, dict[str, str]]:
+    """Where events hold the ids by which the rows of tables that are not by run are found.
+
+    Returns:
+        By the first column of such a table's key, its path in the events of each of these topics that feeds the table. A
+        column that is not the same value of a whole event wherever it is fed is left out.
+    """
+    found: dict[str, dict[str, str]] = {}
+    unbounded = set()
+    for table in tables:
+        name = table.key[0]
+        for source in table.sources:
+            if table.by_run or source.topic not in topics:
+                continue
+            expression = table.expression(source, table.column(name))
+            at = expression.at if isinstance(expression, Path) else None
+            if at is None or found.setdefault(name, {}).setdefault(source.topic, at) != at:
+                unbounded.add(name)
+    return {name: paths for name, paths in found.items() if name not in unbounded}
 
 
 def spark_type(name: str) -> T.DataType:
@@ -88,19 +106,21 @@ def with_known(rows: DataFrame, stored: DataFrame, table: Table) -> DataFrame:
     )
 
 
-def facts_of(events: DataFrame) -> DataFrame:
-    """By object: its records, first and last event, runs, and other ids."""
+def facts_of(events: DataFrame, ids: Mapping[str, str | None]) -> DataFrame:
+    """By object: its records, first and last event, runs, and other ids.
 
-    def of(name: str, aggregate: Any, otherwise: SparkColumn) -> SparkColumn:
-        return aggregate(name) if name in events.columns else otherwise
-
+    Args:
+        events: as `read_events` gives them.
+        ids: further columns with the sets of ids of an object, each by its path in the events; None: they have none.
+    """
     no_text = F.lit(None).cast("string")
+    run_id = F.col("run_id") if "run_id" in events.columns else no_text
     return events.groupBy(PATH).agg(
         F.count("*").alias("records"),
         F.min("recorded_at").alias("first"),
         F.max("recorded_at").alias("last"),
-        of("run_id", F.collect_set, F.collect_set(no_text)).alias("run_ids"),
-        *(of(name, F.collect_set, F.collect_set(no_text)).alias(name) for name in IDS),
+        F.collect_set(run_id).alias("run_ids"),
+        *(F.collect_set(no_text if at is None else F.col(at)).alias(name) for name, at in ids.items()),
     )
 
 
@@ -180,10 +200,10 @@ def examine_objects(spark: SparkSession, uris: Sequence[str]) -> list[Examined]:
 def judge_objects(spark: SparkSession, uris: Sequence[str], tables: Sequence[Table]) -> list[Examined]:
     """Each object decoded by the workers as the embedded build does it: what it rejects is rejected here, with the same
     reason."""
-    declared = tuple(tables)
+    declared, streams = tuple(tables), streams_of(tables)
 
     def judge(content: bytes, uri: str) -> Examined:
-        raw = parse(uri[uri.index("raw/") :], len(content))
+        raw = parse(uri[uri.index("raw/") :], len(content), streams=streams)
         assert raw is not None
         examined = examine_object(content, uri)
         return replace(examined, problem=object_problem(content, raw, declared) or examined.problem)

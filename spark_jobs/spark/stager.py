@@ -59,7 +59,9 @@ class SparkStager:
         self.staged: dict[str, int] = {}  # table -> snapshot
         self.cached: list[DataFrame] = []
         self.run_ids: list[tuple[str, str]] = []  # ranges that hold those of the batch
-        self.ids: dict[str, list[str]] = {name: [] for name in builder.IDS}
+        self.ids: dict[str, list[str]] = {}
+        """By the first column of the key of tables that are not by run, the ids of the batch's rows; a column that is
+        missing here can have any."""
         self.rows: dict[str, int] = {}
         self.duplicates = 0
         self.issues: list[Issue] = []
@@ -184,7 +186,12 @@ class SparkStager:
         """
         if not events:
             return {}
-        frames = [builder.facts_of(e) for e in events.values()]
+        paths = builder.id_paths(self.warehouse.data_tables, events)
+        self.ids = {name: [] for name in paths}
+        frames = [
+            builder.facts_of(e, {name: of_topic.get(topic) for name, of_topic in paths.items()})
+            for topic, e in events.items()
+        ]
         facts = reduce(lambda a, b: a.unionByName(b), frames).toArrow().to_pylist()
         if run_ids := [id_ for row in facts for id_ in row["run_ids"]]:
             self.run_ids = filters.id_ranges(run_ids)
@@ -240,8 +247,8 @@ class SparkStager:
         if table.by_run:
             ranges = [first.between(lowest, highest) for lowest, highest in self.run_ids]
             return stored.where(reduce(lambda a, b: a | b, ranges, F.lit(False)))
-        ids = self.ids[table.key[0]]
-        return stored.where(first.isin(ids)) if len(ids) <= _MAX_IDS else stored
+        ids = self.ids.get(table.key[0])
+        return stored if ids is None or len(ids) > _MAX_IDS else stored.where(first.isin(ids))
 
     def _write(self, table: Table, new: DataFrame, size: int) -> None:
         """Appends rows to a staged snapshot, in files that are narrow in the sort order."""

@@ -122,6 +122,25 @@ def test_spark_and_the_embedded_build_give_equal_rows(
     assert len(rows(by_name("vqe_results"), TABLES)) == 9
 
 
+def test_tables_of_another_kind_of_task_are_built_as_they_are_declared(
+    driver: Driver, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_runs(tmp_path, [Run(1)], 0)
+    with release(monkeypatch, "toys") as tables:
+        for number in (1, 2):  # the second time, the first task again
+            circuits = [{"task_id": f"task-{n}", "shots": n, "recorded_at": BEGIN} for n in range(1, number + 1)]
+            put(tmp_path, object_path("toy_circuit_v1", number), container(circuits, evolved.TOY_CIRCUIT))
+            result = {"run_id": Run(20 + number).run_id, "energy": -1.0, "recorded_at": BEGIN}
+            put(tmp_path, object_path("toy_result_v1", number), container([result], evolved.TOY_RESULT))
+            place.put_folder(tmp_path)
+            report = driver.run(place, "build", now=NOW.isoformat(), release="toys")
+            with embedded(monkeypatch):
+                theirs = batch.build(tmp_path, now=NOW, tables=tables)
+            assert (report["rows"], report["duplicates"]) == (theirs.rows, theirs.duplicates)
+            assert report["rows"]["toy_circuits"] == report["rows"]["toy_results"] == 1
+        hold_equal(monkeypatch, tmp_path, tables)
+
+
 def test_an_object_that_only_decoding_finds_damaged_is_rejected_and_the_rest_loaded(
     driver: Driver, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from simulator.events import schemas
-from spark_jobs.tables import TABLES, Column, Constant, Path, Table, with_source
+from spark_jobs.tables import DATA_TABLES, RECORDED_AT, TABLES, Column, Constant, Path, Source, Table, with_source
 
 Schema = dict[str, Any]
 
@@ -39,8 +39,39 @@ def as_v2(event: dict[str, Any], final: float | None) -> dict[str, Any]:
     return kept | {"energies": {"final": final, "hartree_fock": event["hf_energy"]}}
 
 
+def _schema(name: str, *fields: tuple[str, Any]) -> Schema:
+    micros = {"type": "long", "logicalType": "timestamp-micros"}
+    declared = [{"name": n, "type": t, "doc": n} for n, t in (*fields, ("recorded_at", micros))]
+    return {"type": "record", "name": name, "version": "1.0", "fields": declared}
+
+
+def _table(name: str, key: str, *columns: Column, partition: str | None = None) -> Table:
+    return Table(
+        name=name,
+        doc="Of a task that this release does not know.",
+        key=(key,),
+        columns=(Column(key, "string", required=True), RECORDED_AT, *columns),
+        sources=(Source(name.removesuffix("s")),),
+        partition=partition,
+        partition_reason="A toy of the tests.",
+        sort=(key,),
+    )
+
+
+TOY_RESULT = _schema("toy_result", ("run_id", "string"), ("energy", "double"))
+"""Runs of another kind: they have results, and none of them in `vqe_results`."""
+TOY_CIRCUIT = _schema("toy_circuit", ("task_id", "string"), ("shots", "int"))
+"""Tasks that are no runs."""
+TOYS = (
+    _table("toy_results", "run_id", Column("energy", "double"), partition="recorded_at"),
+    _table("toy_circuits", "task_id", Column("shots", "int")),
+)
+
+
 def tables(version: str) -> tuple[Table, ...]:
-    """The declarations of that release: `v2` or `v1.1`."""
+    """The declarations of that release: `v2`, `v1.1` or `toys`."""
+    if version == "toys":
+        return (*DATA_TABLES, *TOYS, *TABLES[len(DATA_TABLES) :])
     if version == "v1.1":
         return tuple(
             replace(t, columns=(*t.columns, Column("trust_radius", "double"))) if t.name == "vqe_iterations" else t
@@ -57,6 +88,7 @@ def tables(version: str) -> tuple[Table, ...]:
 def released(version: str) -> dict[str, list[Schema]]:
     """What `schemas.released` says then."""
     known = {topic: list(versions) for topic, versions in schemas.released().items()}
-    schema = result_v2() if version == "v2" else iteration_v1_1()
-    known.setdefault(schemas.topic_of(schema), []).append(schema)
+    new = {"v2": [result_v2()], "v1.1": [iteration_v1_1()], "toys": [TOY_RESULT, TOY_CIRCUIT]}[version]
+    for schema in new:
+        known.setdefault(schemas.topic_of(schema), []).append(schema)
     return known

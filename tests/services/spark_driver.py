@@ -62,6 +62,7 @@ def job(name: str, options: dict[str, Any]) -> Any:
     from spark_jobs.raw import named_store
     from spark_jobs.spark import batch as spark_batch
     from spark_jobs.spark import session as spark_session
+    from spark_jobs.tables import TABLES
 
     if version := options.pop("release", None):
         from simulator.events import schemas
@@ -92,7 +93,7 @@ def job(name: str, options: dict[str, Any]) -> Any:
     if name in ("build", "reconcile"):
         if "now" in options:
             options["now"] = datetime.fromisoformat(options["now"])
-        store = Counting(named_store())
+        store = Counting(named_store(tables=options.get("tables", TABLES)))
         report = spark_batch.build(spark, ".", store=store.store, reconcile=name == "reconcile", **options)
         return {
             **asdict(report),
