@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from simulator.chemistry.molecules import Molecule as Molecule
     from simulator.chemistry.molecules import load_molecule as load_molecule
     from simulator.chemistry.molecules import molecule_from_atoms as molecule_from_atoms
+    from simulator.operators.hamiltonian import QubitHamiltonian as QubitHamiltonian
+    from simulator.operators.hamiltonian_input import load_hamiltonian as load_hamiltonian
     from simulator.runs.library import Result as Result
     from simulator.runs.library import run_vqe as run_vqe
     from simulator.vqe.spec import Noise as Noise
@@ -26,6 +28,8 @@ _FOUND_IN = {
     "Molecule": "simulator.chemistry.molecules",
     "load_molecule": "simulator.chemistry.molecules",
     "molecule_from_atoms": "simulator.chemistry.molecules",
+    "QubitHamiltonian": "simulator.operators.hamiltonian",
+    "load_hamiltonian": "simulator.operators.hamiltonian_input",
     "Noise": "simulator.vqe.spec",
     "RunSpec": "simulator.vqe.spec",
     "make_spec": "simulator.vqe.spec",

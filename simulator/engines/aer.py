@@ -43,7 +43,7 @@ def evaluate(gates: Gates, parameters: np.ndarray, hamiltonian: QubitHamiltonian
     circuit = build_circuit(gates, gates.angles(parameters).tolist())
     depth, two_qubit_gates = circuit.depth(), circuit.num_nonlocal_gates()
     observables = {
-        "energy": hamiltonian.as_sparse_pauli_op(),
+        "energy": hamiltonian.to_sparse_pauli_op(),
         "n_electrons": sparse_pauli_op(mapping.number_operator()),
         "s_squared": sparse_pauli_op(mapping.spin_squared_operator()),
     }

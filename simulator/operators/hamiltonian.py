@@ -6,7 +6,8 @@ where this takes 0.01 and 0.03 s, and one more second to be loaded. The terms ar
 
 import hashlib
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -14,12 +15,20 @@ from typing import Any
 import numpy as np
 
 from simulator.chemistry.problem import Problem
-from simulator.memory import check_memory
+from simulator.errors import InputError
+from simulator.memory import check_memory, too_many_qubits
 from simulator.operators.paulis import PauliSum, concatenated, product
 from simulator.stages import Stages
 
 COEFFICIENT_CUTOFF = 1e-10
 """Hartree. Smaller coefficients are rounding, not physics; the Hamiltonian's id rounds here too."""
+
+
+GIVEN = "given"
+"""The mapper of a Hamiltonian that was given on qubits."""
+
+LARGEST_IMAGINARY = 1e-12
+"""Hartree. Larger imaginary parts of coefficients are not rounding: the operator is not Hermitian."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,57 @@ class QubitHamiltonian:
     n_qubits: int
     operator: PauliSum  # sorted by mask
     energy_offset: float  # hartree: nuclear repulsion and frozen core
+
+    @classmethod
+    def from_labels(
+        cls,
+        labels: Sequence[str],
+        coefficients: Iterable[complex],
+        energy_offset: float = 0.0,
+        mapper: str = GIVEN,
+    ) -> "QubitHamiltonian":
+        """The Hamiltonian of these terms; equal strings are summed, and those with a zero coefficient left out.
+
+        Args:
+            labels: Pauli strings of one length, qubit 0 rightmost, shape: (n_terms,).
+            coefficients: hartree, shape: (n_terms,).
+            energy_offset: hartree, what total energies are more than the operator's expectation values.
+            mapper: how the operator came to its qubits.
+
+        Raises:
+            InputError: there is no term, one is not finite or not real, or there are too many qubits.
+        """
+        if not labels:
+            raise InputError("there is no term")
+        if not math.isfinite(energy_offset):
+            raise InputError(f"energy_offset is {energy_offset}: not a finite number of hartree")
+        check_width(len(labels[0]))
+        real = []
+        for label, coefficient in zip(labels, coefficients, strict=True):
+            if not (math.isfinite(coefficient.real) and math.isfinite(coefficient.imag)):
+                raise InputError(f"the coefficient of {label} is {coefficient}: not a finite number of hartree")
+            if abs(coefficient.imag) > LARGEST_IMAGINARY:
+                raise InputError(f"the coefficient of {label} is {coefficient}: a Hamiltonian's are real")
+            real.append(coefficient.real)
+        operator = PauliSum.from_labels(labels, real).simplified(0.0)
+        if not len(operator):
+            raise InputError("every coefficient is zero")
+        return cls(mapper, operator.n_qubits, operator, energy_offset)
+
+    @classmethod
+    def from_sparse_pauli_op(cls, operator: Any, energy_offset: float = 0.0) -> "QubitHamiltonian":
+        """The Hamiltonian of Qiskit's SparsePauliOp.
+
+        Args:
+            operator: coefficients in hartree.
+            energy_offset: hartree, what total energies are more than the operator's expectation values.
+
+        Raises:
+            InputError: the operator is not Hermitian, has parameters, or has too many qubits.
+        """
+        if operator.coeffs.dtype == object:
+            raise InputError("a coefficient holds a parameter: bind it first")
+        return cls.from_labels(operator.paulis.to_labels(), operator.coeffs.tolist(), energy_offset)
 
     @cached_property
     def labels(self) -> list[str]:
@@ -49,11 +109,23 @@ class QubitHamiltonian:
         identity = {"energy_offset": written(self.energy_offset), "terms": terms}
         return hashlib.sha256(json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
-    def as_sparse_pauli_op(self) -> Any:
+    def to_sparse_pauli_op(self) -> Any:
         """The operator as Qiskit's SparsePauliOp, without the energy offset."""
         from qiskit.quantum_info import SparsePauliOp
 
         return SparsePauliOp(self.labels, self.coefficients)
+
+
+def check_width(n_qubits: int) -> None:
+    """Refuse a number of qubits that no Hamiltonian may have.
+
+    Raises:
+        InputError: there are none, or more than a Pauli string's masks hold.
+    """
+    if n_qubits < 1:
+        raise InputError(f"{n_qubits} qubits: a Hamiltonian has at least one")
+    if (reason := too_many_qubits(n_qubits)) is not None:
+        raise InputError(reason)
 
 
 def qubit_hamiltonian(problem: Problem, mapper: str, stages: Stages) -> QubitHamiltonian:

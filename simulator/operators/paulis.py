@@ -4,7 +4,7 @@ A string on n qubits is a pair of masks: P(x, z) = i^|x & z| X^x Z^z, so that x 
 label, as in Qiskit, qubit 0 is the rightmost letter.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,16 @@ class PauliSum:
         """From (x, z, coefficient)."""
         x, z, c = zip(*terms, strict=True)
         return cls(n_qubits, np.array(x, np.uint64), np.array(z, np.uint64), np.array(c, complex))
+
+    @classmethod
+    def from_labels(cls, labels: Sequence[str], coefficients: Iterable[complex]) -> "PauliSum":
+        """From strings of one length in the letters I, X, Y and Z, qubit 0 rightmost."""
+        as_mask = [str.maketrans("IXZY", bits) for bits in ("0101", "0011")]
+        terms = [
+            (*(int(label.translate(bits), 2) for bits in as_mask), c)
+            for label, c in zip(labels, coefficients, strict=True)
+        ]
+        return cls.from_terms(len(labels[0]), terms)  # type: ignore[arg-type]  # a starred pair has no length for mypy
 
     @classmethod
     def identity(cls, n_qubits: int, coefficient: complex = 1.0) -> "PauliSum":

@@ -38,7 +38,7 @@ def test_terms_are_exactly_qiskit_natures(name, mapper):
     from qiskit_nature.second_q.hamiltonians import ElectronicEnergy
 
     p = problem(name, freeze_core=True)
-    ours = terms(qubit_hamiltonian(p, mapper, Stages()).as_sparse_pauli_op())
+    ours = terms(qubit_hamiltonian(p, mapper, Stages()).to_sparse_pauli_op())
     electronic = ElectronicEnergy.from_raw_integrals(p.h1, ao2mo.restore(1, p.eri, p.norb))
     theirs = terms(nature_mapper(mapper, p.nelec).map(electronic.second_q_op()))
     assert set(ours) == set(theirs)
