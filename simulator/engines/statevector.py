@@ -1,110 +1,22 @@
 """The statevector engine: exact energies and adjoint gradients for every ansatz and mapping, on all 2^n amplitudes.
 
-Gates are Pauli rotations and CNOTs in place; H psi goes by groups of strings that flip the same qubits; the gradient is the
+Gates are Pauli rotations and CNOTs in place; H psi goes by occupation strings (`fock`), in small registers by groups of Pauli strings
+that flip the same qubits; the gradient is the
 adjoint method (Jones and Gacon, arXiv:2009.02823): the price of about three circuits, whatever the number of parameters.
 """
 
 import numpy as np
 
+from simulator.engines.fock import FockProduct
+from simulator.engines.gate_kernels import LOW_QUBITS, angles_of, odd, program_of, run_program, undo_program
 from simulator.engines.kernels import njit
 from simulator.engines.limits import check_statevector
-from simulator.operators.circuits import CNOT, Gates
+from simulator.operators.circuits import Gates
 from simulator.operators.hamiltonian import Mapping, QubitHamiltonian
 from simulator.operators.paulis import PauliSum
 
-
-@njit(cache=True, inline="always")
-def _odd(mask: np.uint64) -> bool:
-    """Whether a mask has an odd number of ones."""
-    mask ^= mask >> np.uint64(32)
-    mask ^= mask >> np.uint64(16)
-    mask ^= mask >> np.uint64(8)
-    mask ^= mask >> np.uint64(4)
-    return (np.uint64(0x6996) >> (mask & np.uint64(15))) & np.uint64(1) == np.uint64(1)
-
-
-@njit(cache=True)
-def _i_power(x: np.uint64, z: np.uint64) -> complex:
-    """i^|x & z|, the phase in P(x, z)."""
-    both, count = x & z, 0
-    while both:
-        both &= both - np.uint64(1)
-        count += 1
-    return (1.0 + 0.0j, 1.0j, -1.0 + 0.0j, -1.0j)[count % 4]
-
-
-@njit(cache=True)
-def apply_gate(psi: np.ndarray, kind: int, x: np.uint64, z: np.uint64, angle: float) -> None:
-    """One gate of `Gates` on psi, shape (2^n,), complex, in place."""
-    size = len(psi)
-    if kind == CNOT:
-        for k in range(size):
-            b = np.uint64(k)
-            if b & x and not b & z:
-                psi[k], psi[b ^ z] = psi[b ^ z], psi[k]
-        return
-    c, s = np.cos(0.5 * angle), np.sin(0.5 * angle)
-    if x == 0:
-        plus, minus = c - 1j * s, c + 1j * s
-        for k in range(size):
-            psi[k] *= minus if _odd(z & np.uint64(k)) else plus
-        return
-    phase = -1j * s * _i_power(x, z)
-    flips_sign = _odd(x & z)
-    top = x
-    while top & (top - np.uint64(1)):
-        top &= top - np.uint64(1)
-    for k in range(size):
-        b = np.uint64(k)
-        if b & top:
-            continue
-        partner = b ^ x
-        u, v = psi[k], psi[partner]
-        from_u = -phase if _odd(z & b) else phase  # <partner| -i s P |b>
-        from_v = -from_u if flips_sign else from_u  # <b| -i s P |partner>
-        psi[k] = c * u + from_v * v
-        psi[partner] = c * v + from_u * u
-
-
-@njit(cache=True)
-def run_gates(psi: np.ndarray, kind: np.ndarray, x: np.ndarray, z: np.ndarray, angles: np.ndarray) -> None:
-    """All gates on psi, in place."""
-    for g in range(len(kind)):
-        apply_gate(psi, kind[g], x[g], z[g], angles[g])
-
-
-@njit(cache=True)
-def _expectation(lam: np.ndarray, psi: np.ndarray, x: np.uint64, z: np.uint64) -> complex:
-    """<lam| P(x, z) |psi>."""
-    total = 0.0 + 0.0j
-    for k in range(len(psi)):
-        b = np.uint64(k)
-        value = np.conj(lam[b ^ x]) * psi[k]
-        total += -value if _odd(z & b) else value
-    return total * _i_power(x, z)
-
-
-@njit(cache=True)
-def undo_gates(
-    psi: np.ndarray,
-    lam: np.ndarray,
-    kind: np.ndarray,
-    x: np.ndarray,
-    z: np.ndarray,
-    angles: np.ndarray,
-    slot: np.ndarray,
-    coefficient: np.ndarray,
-    slot_gradient: np.ndarray,
-) -> None:
-    """Undo all gates on psi and lam = H psi, adding the energy's derivatives to each slot's.
-
-    A rotation's is 2 Re <lam| -i/2 P |psi> = Im <lam| P |psi>.
-    """
-    for g in range(len(kind) - 1, -1, -1):
-        if slot[g] >= 0:
-            slot_gradient[slot[g]] += coefficient[g] * _expectation(lam, psi, x[g], z[g]).imag
-        apply_gate(psi, kind[g], x[g], z[g], -angles[g])
-        apply_gate(lam, kind[g], x[g], z[g], -angles[g])
+MIN_FOCK_QUBITS = 10
+"""Qubits from which H psi goes by occupation strings; below, Pauli strings are as quick and need no further kernels."""
 
 
 @njit(cache=True)
@@ -119,7 +31,7 @@ def apply_paulis(
             b = np.uint64(k)
             diagonal = 0.0 + 0.0j
             for t in range(group[g], group[g + 1]):
-                diagonal += -weights[t] if _odd(z[t] & b) else weights[t]
+                diagonal += -weights[t] if odd(z[t] & b) else weights[t]
             out[b ^ x] += diagonal * psi[k]
     return out
 
@@ -142,6 +54,19 @@ class PauliOperator:
         """<psi| operator |psi> of a Hermitian operator."""
         return float(np.vdot(psi, self.apply(psi)).real)
 
+    def parts_with_energy(self, psi: np.ndarray) -> tuple[np.ndarray, float]:
+        """The operator times psi, and <psi| operator |psi>, by real and imaginary parts, shape (2, 2^n)."""
+        product = self.apply(joined(psi))
+        out = np.array([product.real, product.imag])
+        return out, float(np.vdot(psi, out))
+
+
+def joined(psi: np.ndarray) -> np.ndarray:
+    """Real and imaginary parts, shape (2, 2^n), as complex numbers, shape (2^n,)."""
+    out = np.empty(psi.shape[1], dtype=complex)
+    out.real, out.imag = psi
+    return out
+
 
 class StatevectorEngine:
     """Energies and gradients of a circuit over all 2^n amplitudes.
@@ -156,33 +81,44 @@ class StatevectorEngine:
         check_statevector(gates.n_qubits)
         self.gates, self.labels, self.n_parameters = gates, gates.labels, gates.n_parameters
         self._offset = hamiltonian.energy_offset
-        self._hamiltonian = PauliOperator(hamiltonian.operator)
+        self._hamiltonian: FockProduct | PauliOperator
+        if hamiltonian.integrals is not None and gates.n_qubits >= MIN_FOCK_QUBITS:
+            self._hamiltonian = FockProduct(hamiltonian.integrals, mapping)
+        else:
+            self._hamiltonian = PauliOperator(hamiltonian.operator)
         self._mapping = mapping
+        self._program = program_of(gates)
 
     def state(self, parameters: np.ndarray) -> np.ndarray:
         """The normalised state, shape (2^n_qubits,), complex; qubit 0 is the lowest bit of the index."""
-        gates = self.gates
-        psi = np.zeros(2**gates.n_qubits, dtype=complex)
-        psi[gates.initial_state] = 1.0
-        run_gates(psi, gates.kind, gates.x, gates.z, gates.angles(parameters))
-        return psi
+        psi = self._state(parameters)
+        return joined(psi)
 
     def energy(self, parameters: np.ndarray) -> tuple[float, None]:
         """Total energy in hartree; it has no standard error."""
-        return self._hamiltonian.expectation(self.state(parameters)) + self._offset, None
+        return self._hamiltonian.parts_with_energy(self._state(parameters))[1] + self._offset, None
 
     def energy_and_gradient(self, parameters: np.ndarray) -> tuple[float, np.ndarray]:
         """Total energy in hartree and its derivatives in hartree per radian, shape: (n_parameters,)."""
         gates = self.gates
-        psi = self.state(parameters)
-        lam = self._hamiltonian.apply(psi)
-        energy = float(np.vdot(psi, lam).real) + self._offset
+        psi = self._state(parameters)
+        lam, energy = self._hamiltonian.parts_with_energy(psi)
+        slopes = np.zeros(len(gates.slot))
+        undo_program(psi, lam, self._program, angles_of(gates, gates.angles(parameters)), LOW_QUBITS, slopes)
+        rotations = gates.slot >= 0
         by_slot = np.zeros(len(gates.slot_parameter))
-        angles = gates.angles(parameters)
-        undo_gates(psi, lam, gates.kind, gates.x, gates.z, angles, gates.slot, gates.coefficient, by_slot)
+        np.add.at(by_slot, gates.slot[rotations], (gates.coefficient * slopes)[rotations])
         gradient = np.zeros(gates.n_parameters)
         np.add.at(gradient, gates.slot_parameter, by_slot)
-        return energy, gradient
+        return energy + self._offset, gradient
+
+    def _state(self, parameters: np.ndarray) -> np.ndarray:
+        """Real and imaginary parts of the state, shape (2, 2^n_qubits)."""
+        gates = self.gates
+        psi = np.zeros((2, 2**gates.n_qubits))
+        psi[0, gates.initial_state] = 1.0
+        run_program(psi, self._program, angles_of(gates, gates.angles(parameters)), LOW_QUBITS)
+        return psi
 
     def n_electrons_and_spin(self, parameters: np.ndarray) -> tuple[float, float]:
         """<N> over the active space and <S^2> of the state."""

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
 
@@ -32,6 +32,15 @@ LARGEST_IMAGINARY = 1e-12
 
 
 @dataclass(frozen=True)
+class ElectronicIntegrals:
+    """The electronic Hamiltonian that a qubit Hamiltonian was made of, as in `Problem`."""
+
+    h1: np.ndarray  # hartree, shape: (norb, norb)
+    eri: np.ndarray  # (pq|rs), hartree, 8-fold packed
+    orbsym: np.ndarray | None  # irrep of each orbital, combined by XOR, shape: (norb,)
+
+
+@dataclass(frozen=True)
 class QubitHamiltonian:
     """sum_k coefficients[k] labels[k], in hartree, without `energy_offset`, which stands beside it."""
 
@@ -39,6 +48,8 @@ class QubitHamiltonian:
     n_qubits: int
     operator: PauliSum  # sorted by mask
     energy_offset: float  # hartree: nuclear repulsion and frozen core
+    integrals: ElectronicIntegrals | None = field(default=None, compare=False, repr=False)
+    """What `operator` is on electrons, where it is that: its product with a state is then quicker than by strings."""
 
     @classmethod
     def from_labels(
@@ -169,7 +180,8 @@ def qubit_hamiltonian(problem: Problem, mapper: str, stages: Stages) -> QubitHam
             parts.append(PauliSum(2 * norb, x.ravel(), z.ravel(), c.ravel()))
         operator = mapping.reduced(concatenated(parts)).simplified(COEFFICIENT_CUTOFF)
     real = PauliSum(operator.n_qubits, operator.x, operator.z, operator.coefficients.real.astype(complex))
-    return QubitHamiltonian(mapper, operator.n_qubits, real, problem.energy_offset)
+    integrals = ElectronicIntegrals(problem.h1, problem.eri, problem.orbsym)
+    return QubitHamiltonian(mapper, operator.n_qubits, real, problem.energy_offset, integrals)
 
 
 def _pair_operator(ladders: list[PauliSum], norb: int, p: int, q: int) -> PauliSum:
@@ -197,6 +209,11 @@ class Mapping:
     @property
     def n_qubits(self) -> int:
         return 2 * self.norb - len(self._removed)
+
+    @property
+    def removed_qubits(self) -> tuple[int, ...]:
+        """Qubits, of 2 norb, that the mapping does without."""
+        return tuple(self._removed)
 
     def annihilators(self) -> list[PauliSum]:
         """a_0 ... a_(2 norb - 1) on 2 norb qubits, before any are removed."""
