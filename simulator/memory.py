@@ -3,7 +3,7 @@
 from math import comb
 from pathlib import Path
 
-from simulator.errors import InputError
+from simulator.errors import DoesNotFit
 
 MAX_QUBITS = 64
 """A Pauli string is two unsigned 64-bit masks."""
@@ -51,11 +51,11 @@ def check_memory(what: str, needed: int, remedy: str) -> None:
         remedy: what the user can do instead.
 
     Raises:
-        InputError: more is needed than available; names both numbers.
+        DoesNotFit: more is needed than available; names both numbers.
     """
     available = available_bytes()
     if needed > available:
-        raise InputError(f"{what} needs {readable(needed)} of memory, {readable(available)} are available ({remedy})")
+        raise DoesNotFit(f"{what} needs {readable(needed)} of memory, {readable(available)} are available ({remedy})")
 
 
 def n_determinants(norb: int, nelec: tuple[int, int]) -> int:

@@ -1,4 +1,4 @@
-"""`vqe schemas`, `vqe topics`, `vqe replay`, `vqe worker` and `vqe exporter`."""
+"""`vqe schemas`, `vqe topics`, `vqe replay` and `vqe exporter`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -82,60 +82,6 @@ def replay(
             f"why; vqe replay --rejected offers them again"
         )
     return 1 if done.left_bytes or done.delivery.rejected else 0
-
-
-def worker(
-    data_dir: DataDir = None,
-    group: Annotated[
-        str, typer.Option("--group", envvar="VQE_WORKER_GROUP", help="Consumer group that shares the jobs.")
-    ] = "vqe-workers",
-    session_seconds: Annotated[
-        float,
-        typer.Option(
-            "--session-seconds",
-            envvar="VQE_WORKER_SESSION_SECONDS",
-            min=6,
-            max=1800,
-            help="Silence after which another takes the jobs.",
-        ),
-    ] = 45.0,
-    threads: Annotated[
-        int, typer.Option("--threads", envvar="VQE_WORKER_THREADS", min=1, help="Threads of a run.")
-    ] = 1,
-    max_jobs: Annotated[int | None, typer.Option("--max-jobs", min=1, help="End after so many jobs.")] = None,
-    idle_exit: Annotated[
-        float | None, typer.Option("--idle-exit", min=0, help="End when no job came for so many seconds.")
-    ] = None,
-    heartbeat: Annotated[
-        Path | None,
-        typer.Option("--heartbeat", envvar="VQE_WORKER_HEARTBEAT", help="File touched while the worker is well."),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            "--device",
-            envvar="VQE_WORKER_DEVICE",
-            help="Take jobs of this device only: cpu or gpu.",
-            show_default="all",
-        ),
-    ] = None,
-) -> int:
-    """Take jobs from Kafka and run them; SIGTERM gives the running one back."""
-    settings = _service_settings(data_dir=data_dir, sink="kafka")
-    from simulator.errors import InputError
-    from simulator.runs.worker import Worker
-
-    if device not in (None, "", "cpu", "gpu"):
-        raise InputError(f"device {device!r}: want cpu or gpu")
-    counts = Worker(
-        settings, group=group, session_seconds=session_seconds, threads=threads, heartbeat=heartbeat,
-        device=device or None,
-    ).run(max_jobs=max_jobs, idle_seconds=idle_exit)  # fmt: skip
-    typer.echo(
-        f"{counts.done} jobs done, {counts.failed} failed, {counts.skipped} skipped, "
-        f"{counts.set_aside} set aside, {counts.returned} returned"
-    )
-    return 0
 
 
 def exporter(

@@ -1,8 +1,9 @@
 """`vqe sweep` and `vqe submit`."""
 
-import time
-from collections import deque
-from dataclasses import dataclass
+import json
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,24 +11,34 @@ import typer
 
 from simulator.cli import options as o
 from simulator.cli.run import build_after_runs, check_data_dir
-from simulator.errors import VqeError
+from simulator.errors import InputError, VqeError
 
 if TYPE_CHECKING:
+    from simulator.queue import Job, JobQueue, NewJob
     from simulator.runs.child import ChildAnswer
     from simulator.runs.sweep import PlannedRun, Sweep
     from simulator.settings import Settings
 
-_GIB_PER_WORKER = 1.5
-"""Resident memory of a worker on molecules of up to 16 qubits, with room."""
+_LOOK_SECONDS = 2.0
+"""Between two looks at the queue of who waits for jobs."""
 
 Experiment = Annotated[Path, typer.Argument(help="Experiment file: molecules, settings, matrix, seeds (YAML).")]
+Priority = Annotated[
+    int,
+    typer.Option("--priority", envvar="VQE_PRIORITY", min=0, max=9, help="Of the jobs in the queue; 9 is taken first."),
+]
 Force = Annotated[bool, typer.Option("--force", envvar="VQE_FORCE", help="Run what is completed already, too.")]
 
 
 def sweep(
     experiment: Experiment,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and run nothing.")] = False,
-    submit_jobs: Annotated[bool, typer.Option("--submit", help="Send the runs to the workers instead.")] = False,
+    submit_jobs: Annotated[
+        bool, typer.Option("--submit", help="Put the runs into the queue and leave them to workers.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="With --submit: wait until every run has ended, or one cannot.")
+    ] = False,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -39,6 +50,7 @@ def sweep(
             show_default="by cores and memory",
         ),
     ] = None,
+    priority: Priority = 5,
     force: Force = False,
     sink: o.SinkName = None,
     record_parameters: o.RecordParameters = None,
@@ -46,43 +58,45 @@ def sweep(
     json_output: o.JsonOfRuns = False,
 ) -> int:
     """Run a matrix of molecules, settings and seeds; what is completed is skipped."""
+    from simulator.queue import JobQueue
     from simulator.runs.sweep import load_sweep
     from simulator.settings import load_settings
 
+    if wait and not submit_jobs:
+        raise InputError("--wait is for --submit: without it a sweep runs here, and ends when its runs have")
     settings = load_settings(data_dir=data_dir, sink=sink, record_parameters=record_parameters)
     check_data_dir(settings)
     planned = _told(load_sweep(experiment))
     if submit_jobs:
-        return _submit(planned, settings, force=force)
-    done = set() if force else completed_specs(settings)
-    todo = [run for run in planned.runs if run.spec.spec_id not in done]
-    if dry_run:
-        _show_plan(planned, todo)
-        return 0
-    if not todo:
-        typer.echo(
-            f"{planned.sweep_id}: all {len(planned.runs)} runs are completed (--force runs them again)", err=json_output
+        return _submit(planned, settings, force=force, priority=priority, wait=wait)
+    with JobQueue.open(settings) as queue:
+        done = set() if force else completed_specs(settings, queue, planned)
+        todo = [run for run in planned.runs if run.spec.spec_id not in done]
+        if dry_run:
+            _show_plan(planned, todo)
+            return 0
+        if not todo:
+            told = f"{planned.sweep_id}: all {len(planned.runs)} runs are completed (--force runs them again)"
+            typer.echo(told, err=json_output)
+            return 0
+        return _work_off(
+            planned, todo, queue, settings, workers or fitting_workers(len(todo)), force, priority, json_output
         )
-        return 0
-    outcome = _run_children(planned, todo, settings, workers or _fitting_workers(len(todo)), json_output)
-    answers, problem = outcome.answers, outcome.problem
-    if settings.sink == "file":
-        _, unbuilt = build_after_runs(settings)
-        problem = problem or unbuilt
-    _show_outcome(planned, len(planned.runs) - len(todo), answers, json_output)
-    if outcome.interrupted or isinstance(problem, KeyboardInterrupt):
-        return 130
-    if problem is not None:
-        raise problem
-    return 1 if any(answer.exit_code for _, answer in answers) else 0
 
 
-def submit(experiment: Experiment, force: Force = False, data_dir: o.DataDir = None) -> int:
-    """Send the runs of an experiment to the workers (vqe worker)."""
+def submit(
+    experiment: Experiment,
+    force: Force = False,
+    priority: Priority = 5,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until every run has ended, or one cannot.")] = False,
+    data_dir: o.DataDir = None,
+) -> int:
+    """Put the runs of an experiment into the queue, for workers (vqe worker)."""
     from simulator.runs.sweep import load_sweep
     from simulator.settings import load_settings
 
-    return _submit(_told(load_sweep(experiment)), load_settings(data_dir=data_dir), force=force)
+    settings = load_settings(data_dir=data_dir)
+    return _submit(_told(load_sweep(experiment)), settings, force=force, priority=priority, wait=wait)
 
 
 def _told(planned: "Sweep") -> "Sweep":
@@ -91,111 +105,155 @@ def _told(planned: "Sweep") -> "Sweep":
     return planned
 
 
-def completed_specs(settings: "Settings") -> set[str]:
-    """spec_ids that have a completed result: in Kafka with the kafka sink, else in the tables."""
-    if settings.sink == "kafka":
-        from simulator.kafka.results import read_outcomes
-
-        return read_outcomes(settings).completed
+def completed_specs(settings: "Settings", queue: "JobQueue", planned: "Sweep") -> set[str]:
+    """Specifications of the sweep that are completed: the queue knows it, else the tables do."""
     from spark_jobs.arrow.batch import build
     from spark_jobs.query import query
 
-    build(settings.data_dir)  # what an interrupted sweep left in raw files counts as well
+    asked = [run.spec.spec_id for run in planned.runs]
+    known = queue.completed_specs("vqe", asked)
+    if settings.sink == "file":
+        build(settings.data_dir)  # what an interrupted sweep left in raw files counts as well
+    elif not has_tables(settings):
+        return known
     statement = "select distinct spec_id from vqe_results where status = 'completed'"
-    return {row["spec_id"] for row in query(settings.data_dir, statement).rows.to_pylist()}
+    return known | {row["spec_id"] for row in query(settings.data_dir, statement).rows.to_pylist()}
 
 
-def _submit(planned: "Sweep", settings: "Settings", *, force: bool) -> int:
-    from simulator.kafka.clients import require_kafka
-
-    require_kafka()
-    from simulator.runs.jobs import submit_jobs
-
-    sent = submit_jobs(planned, settings, force=force)
-    typer.echo(f"{planned.sweep_id}: {sent} jobs sent")
-    return 0
+def has_tables(settings: "Settings") -> bool:
+    """Whether this process can read tables: those of a catalog that the settings name, or of its data dir."""
+    return settings.catalog_uri is not None or (settings.data_dir / "warehouse" / "catalog.db").is_file()
 
 
-def _fitting_workers(jobs: int) -> int:
-    import os
+def _jobs_of(planned: "Sweep", runs: "list[PlannedRun]", force: bool, priority: int) -> "Iterator[NewJob]":
+    from simulator.queue import NewJob
 
+    for run in runs:
+        yield NewJob(
+            "vqe", run.spec.spec_id, run.spec.canonical_json(), run.name, sweep_id=planned.sweep_id, owner=owner(),
+            priority=priority, device=run.spec.device, force=force,
+        )  # fmt: skip
+
+
+def owner() -> str:
+    """Who asks for jobs here: the user of this process."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user has a number and no name
+        return f"uid-{os.getuid()}"
+
+
+def _submit(planned: "Sweep", settings: "Settings", *, force: bool, priority: int, wait: bool) -> int:
+    from simulator.queue import JobQueue
+
+    with JobQueue.open(settings) as queue:
+        done = set() if force else completed_specs(settings, queue, planned)
+        todo = [run for run in planned.runs if run.spec.spec_id not in done]
+        sent = queue.submit(_jobs_of(planned, todo, force, priority))
+        known = len(planned.runs) - sent.n_new
+        typer.echo(f"{planned.sweep_id}: {sent.n_new} jobs in the queue" + (f", {known} known before" if known else ""))
+        return _wait_for(queue, sent.job_ids, planned.sweep_id) if wait else 0
+
+
+def _wait_for(queue: "JobQueue", job_ids: list[str], sweep_id: str) -> int:
+    """Wait for jobs; ends with all of them, or at the first that cannot be completed."""
+    import time
+
+    from simulator.queue import QueueAway
+
+    while True:
+        try:
+            states = queue.states(job_ids)
+        except QueueAway as error:  # it is asked again: jobs do not depend on who waits for them
+            typer.echo(f"vqe: {error}", err=True)
+            time.sleep(_LOOK_SECONDS)
+            continue
+        bad = [job_id for job_id, state in states.items() if state in ("failed", "dead", "cancelled")]
+        if bad:
+            job = queue.job(bad[0])
+            typer.echo(
+                f"{sweep_id}: {job.name} {job.state}: {job.error or 'somebody cancelled it'} (job {job.job_id})",
+                err=True,
+            )
+            return 1
+        if all(state == "completed" for state in states.values()):
+            typer.echo(f"{sweep_id}: all {len(states)} jobs completed")
+            return 0
+        time.sleep(_LOOK_SECONDS)
+
+
+def fitting_workers(jobs: int) -> int:
+    """Runs at a time that cores and memory bear."""
     import psutil
 
+    from simulator.runs.pool import MEMORY_PER_RUN
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    by_memory = int(psutil.virtual_memory().available / (_GIB_PER_WORKER * 2**30))
+    by_memory = int(psutil.virtual_memory().available / MEMORY_PER_RUN)
     return max(1, min(cores, by_memory, jobs))
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """What became of the runs of a sweep."""
-
-    answers: "list[tuple[PlannedRun, ChildAnswer]]"
-    interrupted: bool  # by the user
-    problem: BaseException | None  # why the rest was not run, where that is no fault of a run
-
-
-def _run_children(
-    planned: "Sweep", todo: "list[PlannedRun]", settings: "Settings", workers: int, json_output: bool
-) -> "_Outcome":
-    """Run everything in child processes."""
-    import json
-    import sys
-    from multiprocessing.connection import wait
-
+def _work_off(
+    planned: "Sweep", todo: "list[PlannedRun]", queue: "JobQueue", settings: "Settings", workers: int, force: bool,
+    priority: int, json_output: bool,
+) -> int:  # fmt: skip
+    """Put the runs into the queue and work them off here, in child processes."""
     from simulator.cli.progress import SweepProgress
-    from simulator.runs.child import Child, ChildJob
+    from simulator.runs.pool import Pool, PoolLimits
     from simulator.signals import on_stop
 
-    queue = deque(todo)
-    running: dict[Child, PlannedRun] = {}
-    answers: list[tuple[PlannedRun, ChildAnswer]] = []
-    children: list[Child] = []
-    interrupted, problem = False, None
+    sent = queue.submit(_jobs_of(planned, todo, force, priority))
+    queue.adopt(sent.job_ids, planned.sweep_id)
+    answers: list[tuple[Job, ChildAnswer]] = []
+    problem: BaseException | None = None
+
+    def ended(job: "Job", answer: "ChildAnswer") -> None:
+        answers.append((job, answer))
+        progress.end(job.name, answer)
+        if json_output and answer.summary is not None:
+            sys.stdout.write(json.dumps(answer.summary) + "\n")
+            sys.stdout.flush()
+
+    def drained() -> bool:
+        return not any(state in ("waiting", "running") for state in queue.states(sent.job_ids).values())
+
+    pool = Pool(
+        settings, queue, workers=workers, devices=("cpu", "gpu"), sweep_id=planned.sweep_id, patient=False, ended=ended
+    )
+    interrupted = False
 
     def stop() -> None:
         nonlocal interrupted
         if interrupted:  # asked a second time: at once
             raise KeyboardInterrupt
         interrupted = True
-        for child in children:
-            child.interrupt()
+        pool.stop()
 
-    try:
-        with on_stop(stop), SweepProgress(planned.sweep_id, len(todo), quiet=json_output) as progress:
-            while len(children) < min(workers, len(todo)) and not interrupted:
-                children.append(Child(settings))
-            while (queue and not interrupted) or running:
-                for child in children:
-                    if child not in running and queue and not interrupted:
-                        run = running[child] = queue.popleft()
-                        child.submit(ChildJob("vqe", run.spec.canonical_json(), run.name, planned.sweep_id))
-                        if interrupted:  # asked while the job was on its way
-                            child.interrupt()
-                wait([item for child in running for item in (child.pipe, child.process.sentinel)], timeout=1.0)
-                for child in list(running):
-                    answer = child.answer()
-                    if answer is None:
-                        continue
-                    run = running.pop(child)
-                    answers.append((run, answer))
-                    progress.end(run.name, answer)
-                    if json_output and answer.summary is not None:
-                        sys.stdout.write(json.dumps(answer.summary) + "\n")
-                        sys.stdout.flush()
-            end = time.monotonic() + settings.delivery_seconds + 30
-            for child in children:
-                child.close(max(1.0, end - time.monotonic()))
-    except VqeError as error:  # the children that can work keep what they have
-        problem = error
-        for child in running:
-            child.interrupt()
-        for child in children:
-            child.close()
-    finally:
-        for child in children:
-            child.kill()
-    return _Outcome(answers, interrupted, problem)
+    with on_stop(stop), SweepProgress(planned.sweep_id, len(sent.job_ids), quiet=json_output) as progress:
+        try:
+            pool.run(PoolLimits(drained=drained))
+        except VqeError as error:  # why the rest was not run, where that is no fault of a run
+            problem = error
+    if settings.sink == "file":
+        _, unbuilt = build_after_runs(settings)
+        problem = problem or unbuilt
+    elsewhere = _ended_elsewhere(queue, sent.job_ids, answers)
+    _show_outcome(planned, len(planned.runs) - len(todo), answers, elsewhere, json_output)
+    if interrupted or isinstance(problem, KeyboardInterrupt):
+        return 130
+    if problem is not None:
+        raise problem
+    not_done = [job for job in elsewhere if job.state != "completed"]
+    return 1 if not_done or any(answer.exit_code for _, answer in answers) else 0
+
+
+def _ended_elsewhere(queue: "JobQueue", job_ids: list[str], answers: "list[tuple[Job, ChildAnswer]]") -> "list[Job]":
+    """Jobs of the sweep that another worker ended, or that were cancelled or died."""
+    here = {job.job_id for job, answer in answers}
+    states = queue.states([job_id for job_id in job_ids if job_id not in here])
+    return [queue.job(job_id) for job_id, state in states.items() if state not in ("waiting", "running")]
 
 
 def _show_plan(planned: "Sweep", todo: "list[PlannedRun]") -> None:
@@ -216,19 +274,25 @@ def _show_plan(planned: "Sweep", todo: "list[PlannedRun]") -> None:
 
 
 def _show_outcome(
-    planned: "Sweep", skipped: int, answers: "list[tuple[PlannedRun, ChildAnswer]]", json_output: bool
+    planned: "Sweep", skipped: int, answers: "list[tuple[Job, ChildAnswer]]", elsewhere: "list[Job]", json_output: bool
 ) -> None:
     completed = [answer for _, answer in answers if answer.completed]
     doubtful = sum(bool(answer.exit_code) for answer in completed)
+    others = sum(job.state == "completed" for job in elsewhere)
     typer.echo(
-        f"{planned.sweep_id}: {len(completed)} runs completed"
+        f"{planned.sweep_id}: {len(completed) + others} runs completed"
         + (f" ({doubtful} of them not converged or not physical)" if doubtful else "")
-        + f", {len(answers) - len(completed)} not, {skipped} were completed before",
+        + f", {len(answers) - len(completed) + len(elsewhere) - others} not, {skipped} were completed before",
         err=json_output,
     )
-    for run, answer in answers:
-        if answer.exit_code == 0:
-            continue
-        summary = answer.summary or {}
-        reason = answer.error or summary.get("physical_reason") or summary.get("convergence_reason") or "interrupted"
+    specs = {run.spec.spec_id: run for run in planned.runs}
+    reasons = [(job.spec_id, _reason(answer)) for job, answer in answers if answer.exit_code]
+    reasons += [(job.spec_id, f"{job.state}: {job.error}") for job in elsewhere if job.state != "completed"]
+    for spec_id, reason in reasons:
+        run = specs[spec_id]
         typer.echo(f"  {run.name} {run.spec.ansatz} {run.spec.optimizer} seed {run.spec.seed}: {reason}", err=True)
+
+
+def _reason(answer: "ChildAnswer") -> str:
+    summary = answer.summary or {}
+    return str(answer.error or summary.get("physical_reason") or summary.get("convergence_reason") or "interrupted")

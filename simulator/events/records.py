@@ -211,21 +211,7 @@ class Result(Event):
     resumed_from: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Job(Event):
-    """A run asked for."""
-
-    stream: ClassVar[str] = "vqe_job"
-    spec_id: str
-    recorded_at: int
-    requested_at: int
-    sweep_id: str | None
-    molecule_name: str
-    spec_json: str
-    force: bool = False
-
-
-STREAM_CLASSES: tuple[type[Event], ...] = (Run, Iteration, Hamiltonian, SystemMetrics, Result, Job)
+STREAM_CLASSES: tuple[type[Event], ...] = (Run, Iteration, Hamiltonian, SystemMetrics, Result)
 
 
 _NAMES: dict[type[Event], tuple[str, ...]] = {}

@@ -14,7 +14,7 @@ from typing import Any
 Schema = dict[str, Any]
 
 STREAMS = ("vqe_run", "vqe_iteration", "vqe_hamiltonian", "vqe_system_metrics", "vqe_result")
-"""Streams that are sunk to storage; `vqe_job` is not."""
+"""Streams of events, all of which are sunk to storage."""
 SUNK_TOPICS = re.compile(rf"({'|'.join(STREAMS)})_v[0-9]+")
 """What every reader of events takes, whatever the major version."""
 

@@ -6,11 +6,9 @@ from simulator.events import schemas
 from simulator.kafka.clients import ServiceError, make_admin
 from simulator.settings import Settings
 
-JOB_TOPIC = "vqe_job_v1"
-JOB_DLQ_TOPIC = "vqe_dlq_job"
 CONNECT_DLQ_TOPIC = "vqe_dlq_connect"
 MAX_MESSAGE_BYTES = 1_000_000
-_JOB_RETENTION_HOURS = 30 * 24
+_DEAD_LETTER_HOURS = 30 * 24
 _ADMIN_SECONDS = 15.0
 
 
@@ -25,14 +23,10 @@ class TopicPlan:
 
 
 def plan(settings: Settings) -> list[TopicPlan]:
-    """Every topic of this release. Dead letters and jobs are kept for 30 days, events as the settings say."""
+    """Every topic of this release. Dead letters are kept for 30 days, events as the settings say."""
     hour = 3_600_000
     names = dict.fromkeys(schemas.released(), settings.kafka_retention_hours)
-    names |= {
-        JOB_TOPIC: _JOB_RETENTION_HOURS,
-        JOB_DLQ_TOPIC: _JOB_RETENTION_HOURS,
-        CONNECT_DLQ_TOPIC: _JOB_RETENTION_HOURS,
-    }
+    names |= {CONNECT_DLQ_TOPIC: _DEAD_LETTER_HOURS}
     return [
         TopicPlan(
             name,

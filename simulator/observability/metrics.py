@@ -83,6 +83,10 @@ class PushingSink:
         """Wait until all that was emitted is on disk."""
         self._sink.flush()
 
+    def deliver(self, seconds: float) -> bool:
+        """Wait until all that was emitted is where it is to go."""
+        return self._sink.deliver(seconds)
+
     def close(self) -> None:
         """Close the sink, then push once more, for at most two seconds."""
         try:

@@ -131,6 +131,16 @@ class JobQueue:
         wanted = JobFilter(None if states is None else tuple(states), sweep_id, owner, kind, name, since)
         return self._database.read(lambda c: selecting.listed(c, wanted, limit, after))
 
+    def states(self, job_ids: Iterable[str]) -> dict[str, State]:
+        """The states of these jobs, in one look; ids of no job are left out."""
+        wanted = list(job_ids)
+        return self._database.read(lambda c: selecting.states(c, wanted))
+
+    def adopt(self, job_ids: Iterable[str], sweep_id: str) -> None:
+        """Let jobs that wait, whoever asked for them, belong to a sweep: it needs what another was to run."""
+        wanted = list(job_ids)
+        self._database.write(lambda c, _: selecting.adopt(c, wanted, sweep_id))
+
     def find(self, shortened: Sequence[str]) -> list[str]:
         """The ids of which these are the beginning or the end.
 
@@ -223,6 +233,20 @@ class JobQueue:
         if not rows:
             raise self._lost(claim)
         return not rows[0]
+
+    def cancel_requested(self, claim: Claim) -> bool:
+        """Whether the job is to stop; a look that writes nothing, for times between renewals.
+
+        Raises:
+            LeaseLost: it is this claim's no longer.
+        """
+        held = select(jobs.c.cancel_requested).where(
+            jobs.c.job_id == claim.job.job_id, jobs.c.token == claim.token, jobs.c.state == text("'running'")
+        )
+        row = self._database.read(lambda c: c.execute(held).first())
+        if row is None:
+            raise self._lost(claim)
+        return bool(row[0])
 
     def save_checkpoint(self, claim: Claim, checkpoint: Checkpoint) -> None:
         """Keep where the run stands, in place of what was kept before.

@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from simulator.errors import InputError
 from simulator.queue.claiming import each
-from simulator.queue.records import RETRYABLE, Cancelled, Job, JobFilter, unpacked
+from simulator.queue.records import RETRYABLE, Cancelled, Job, JobFilter, State, unpacked
 from simulator.queue.tables import checkpoints, jobs, now
 
 _SUMMARY_COLUMNS = (checkpoints.c.iteration, checkpoints.c.energy, checkpoints.c.saved_at)
@@ -153,6 +153,22 @@ def counts(connection: Connection) -> dict[tuple[str, str, str], int]:
         )
     )
     return {(state, device, kind): n for state, device, kind, n in rows}
+
+
+def states(connection: Connection, ids: Sequence[str]) -> dict[str, State]:
+    """The states of jobs by their ids."""
+    rows = connection.execute(select(jobs.c.job_id, jobs.c.state).where(among(connection, ids)))
+    return {row.job_id: row.state for row in rows}
+
+
+def adopt(connection: Connection, ids: Sequence[str], sweep_id: str) -> None:
+    """Let waiting jobs belong to a sweep."""
+    waits = jobs.c.state == text("'waiting'")
+    connection.execute(
+        update(jobs)
+        .where(waits, among(connection, ids), jobs.c.sweep_id.is_distinct_from(sweep_id))
+        .values(sweep_id=sweep_id)
+    )
 
 
 def completed_specs(connection: Connection, kind: str, spec_ids: Iterable[str] | None) -> set[str]:

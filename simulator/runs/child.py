@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from simulator.checkpoint import Checkpoint
-from simulator.errors import InputError, StorageError, VqeError, one_line
+from simulator.errors import DoesNotFit, InputError, StorageError, VqeError, one_line
 from simulator.runs.checkpoints import Keeper
 from simulator.runs.sink import make_sink
 from simulator.settings import Settings
@@ -43,8 +43,9 @@ class ChildAnswer:
     exit_code: int  # as of `vqe run`: 0, 1, 2, 130
     summary: dict[str, Any] | None  # what `--json` prints of the run
     error: str | None
-    delivered: bool  # whether Kafka has all of it (True with the file sink)
+    delivered: bool  # whether the sink has acknowledged all of it: it is on disk, or Kafka has it
     died: bool = False  # the process ended in the run: whose fault that was is not known
+    does_not_fit: bool = False  # there was too little memory at that moment
 
     @property
     def completed(self) -> bool:
@@ -69,6 +70,8 @@ class _CannotWork:
 
 DELIVERY = ("delivered", "delivered_bytes", "failed", "rejected")
 """What a child with the Kafka sink shares with its parent while it works: fields of `Delivery`."""
+_DELIVER = "deliver"
+"""Said to a child in place of a job: wait for Kafka once more and answer the last job again."""
 _SHARE_SECONDS = 1.0
 _END_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -128,6 +131,11 @@ class Child:
             return
         raise VqeError(f"the process that is to run VQE {self._how_it_ended()}, {_STARTS} times in a row")
 
+    def deliver(self) -> None:
+        """Let the child wait for Kafka once more; the answer to its last job comes again, delivered or not."""
+        with contextlib.suppress(OSError):  # it died meanwhile, and the next look at its answer says so
+            self.pipe.send(_DELIVER)
+
     def answer(self) -> ChildAnswer | None:
         """What became of the job, when the child has said so or died; a dead child is replaced.
 
@@ -136,19 +144,23 @@ class Child:
         """
         job = self.job
         if (answer := self._received()) is not None:
-            self.job = None
+            self._take(answer)
             return answer
         if self.process.is_alive() or job is None:
             return None
         self.process.join()
         if (answer := self._received()) is not None:  # sent between the look into the pipe and the end
-            self.job = None
+            self._take(answer)
             return answer
         how = self._how_it_ended()
         self.job = None
         self._replace()
         spec_id = task_from_json(job.kind, job.spec_json).spec_id
         return ChildAnswer(spec_id, 1, None, f"the process that ran it {how}", False, died=True)
+
+    def _take(self, answer: ChildAnswer) -> None:
+        if answer.delivered or answer.exit_code == 130:  # else it may be asked to deliver
+            self.job = None
 
     def _received(self) -> ChildAnswer | None:
         while True:
@@ -253,13 +265,14 @@ def _child(pipe: Connection, settings: Settings, threads: int, shared: Any, pare
             if job is None:
                 return
             try:
-                answer = _run_job(session, job, pipe)
+                if job != _DELIVER:
+                    answer = _run_job(session, job, pipe)
+                answer = replace(answer, delivered=sink.deliver(settings.delivery_seconds))
             except StorageError as error:
                 with contextlib.suppress(OSError):
                     pipe.send(_CannotWork(error))
                 return
             if settings.sink == "kafka":
-                answer = replace(answer, delivered=sink.deliver(settings.delivery_seconds))
                 _copy(sink.delivery, shared)
             with contextlib.suppress(OSError):
                 pipe.send(answer)
@@ -323,7 +336,7 @@ def _run_job(session: Any, job: ChildJob, pipe: Connection) -> ChildAnswer:
             task, job.name, attempt=job.attempt, resumed=job.checkpoint, keep=keeper, begins=tell
         )  # fmt: skip
     except InputError as error:
-        return ChildAnswer(task.spec_id, 2, None, str(error), True)
+        return ChildAnswer(task.spec_id, 2, None, str(error), True, does_not_fit=isinstance(error, DoesNotFit))
     except StorageError:
         raise
     except Exception as error:

@@ -126,6 +126,9 @@ class _Recorder:
         if self._sink is not None:
             self._sink.flush()
 
+    def deliver(self, seconds: float) -> bool:
+        return self._sink is None or self._sink.deliver(seconds)
+
     def close(self) -> None:
         """The sink is its owner's to close."""
 

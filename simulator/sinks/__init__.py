@@ -22,5 +22,12 @@ class Sink(Protocol):
             StorageError: it could not be.
         """
 
+    def deliver(self, seconds: float) -> bool:
+        """Wait until all that was emitted is where it is to go, for so long at most; False where it is not.
+
+        Raises:
+            StorageError: it could not be kept.
+        """
+
     def close(self) -> None:
         """Flush and finish; emitted events are complete files then. Closing twice is allowed."""

@@ -56,6 +56,11 @@ class QueuedSink:
                 break
         self._check()
 
+    def deliver(self, seconds: float) -> bool:
+        """Wait until all that was emitted is on disk, which is where it goes."""
+        self.flush()
+        return True
+
     def close(self) -> None:
         """Write what was emitted and complete the files."""
         if self.closed:

@@ -100,6 +100,8 @@ class Task(Protocol):
 
     kind: ClassVar[str]
     """The name under which the registry, the queue and the metrics know it."""
+    result_stream: ClassVar[str]
+    """The stream of the events that end its runs; they have run_id, spec_id, status and recorded_at."""
     keeps_in: ClassVar[frozenset[str]]
     """Stages that end by themselves when a stop is asked for, with something to keep; any other is left at once."""
 

@@ -27,6 +27,7 @@ class VqeTask:
 
     spec: RunSpec
     kind: ClassVar[str] = "vqe"
+    result_stream: ClassVar[str] = "vqe_result"
     keeps_in: ClassVar[frozenset[str]] = frozenset({"optimization"})
 
     @classmethod
