@@ -9,12 +9,12 @@ import typer
 
 from simulator.cli import options as o
 from simulator.errors import InputError, one_line
-from simulator.runs.checkpoints import CheckpointFiles, Keeper, SavedRun
 from simulator.signals import on_stop
 
 if TYPE_CHECKING:
     from simulator.cli.progress import RunProgress
     from simulator.events.records import Result
+    from simulator.runs.checkpoints import CheckpointFiles, SavedRun
     from simulator.runs.session import Session
     from simulator.settings import Settings
     from simulator.tasks.base import Task
@@ -71,6 +71,7 @@ def run(
     json_output: o.JsonOfRuns = False,
 ) -> int:
     """Run VQE on one or more molecules and put the events into tables."""
+    from simulator.runs.checkpoints import CheckpointFiles
     from simulator.settings import load_settings
     from simulator.tasks.vqe.task import VqeTask
     from simulator.vqe.spec import make_spec, parse_noise
@@ -124,6 +125,7 @@ def _run_all(
 ) -> int:
     from simulator import log
     from simulator.cli.progress import RunProgress, print_json, print_summary
+    from simulator.runs.checkpoints import CheckpointFiles
     from simulator.runs.session import Session, switch_threads_often
     from simulator.runs.sink import make_sink
 
@@ -177,9 +179,11 @@ def _run_all(
 
 
 def _run_one(
-    session: "Session", files: CheckpointFiles, run: "NamedRun | SavedRun", progress: "RunProgress"
+    session: "Session", files: "CheckpointFiles", run: "NamedRun | SavedRun", progress: "RunProgress"
 ) -> "tuple[Result, str | None]":
     """A run's last event, and the id under which it can be resumed where it was interrupted."""
+    from simulator.runs.checkpoints import Keeper, SavedRun
+
     before = run.checkpoint
     keeper = Keeper(
         lambda reached: files.save(SavedRun(run.task, run.name, reached)), session.settings.checkpoint_seconds

@@ -57,10 +57,10 @@ def test_every_schema_and_field_is_documented(topic):
 
 def test_topics_are_named_after_record_and_major_version():
     assert set(schemas.released()) == {
-        "vqe_run_v1", "vqe_iteration_v1", "vqe_hamiltonian_v1", "vqe_system_metrics_v1", "vqe_result_v1", "vqe_job_v1",
+        "vqe_run_v1", "vqe_iteration_v1", "vqe_hamiltonian_v1", "vqe_system_metrics_v1", "vqe_result_v1",
     }  # fmt: skip
-    assert all(schemas.SUNK_TOPICS.fullmatch(t) for t in schemas.released() if t != "vqe_job_v1")
-    assert not schemas.SUNK_TOPICS.fullmatch("vqe_job_v1")
+    assert all(schemas.SUNK_TOPICS.fullmatch(t) for t in schemas.released())
+    assert not schemas.SUNK_TOPICS.fullmatch("vqe_connect_v1")
 
 
 def test_the_specification_record_is_the_same_in_every_stream():

@@ -24,7 +24,7 @@ from simulator.kafka.replay import replay
 from simulator.kafka.sink import KafkaSink
 from simulator.kafka.spool import SpoolReader, SpoolWriter, files
 from simulator.observability.metrics import exposed
-from simulator.runs.worker_metrics import _storage
+from simulator.runs.pool_metrics import spool_families
 from simulator.settings import Settings
 
 TOPIC, RESULTS = "vqe_iteration_v1", "vqe_result_v1"
@@ -264,7 +264,7 @@ from pathlib import Path
 from simulator.observability.metrics import exposed
 from simulator.settings import Settings
 from simulator.kafka.replay import replay
-from simulator.runs.worker_metrics import _storage
+from simulator.runs.pool_metrics import spool_families
 resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))
 settings = Settings(data_dir=Path(sys.argv[1]), sink="kafka", kafka_bootstrap_servers=sys.argv[2], registry_url=sys.argv[3])
 done = replay(settings, seconds=60)
@@ -372,7 +372,7 @@ def test_what_is_set_aside_counts_as_spool_and_is_told(settings, registry, capsy
     assert "3 set aside" in out
     assert "--rejected" in out
     assert rejected.set_aside(settings.spool_dir) == {TOPIC: 3}
-    shown = values(exposed(_storage(settings.data_dir, settings.spool_dir, 10**9)), "vqe_rejected_events")
+    shown = values(exposed(spool_families(settings.spool_dir, 10**9)), "vqe_rejected_events")
     assert shown == {**dict.fromkeys(schemas.released(), 0), TOPIC: 3}
     assert rejected.rejected_bytes(settings.spool_dir) > 3 * 300
     registry.unknown.clear()

@@ -20,7 +20,6 @@ from simulator.kafka import follower
 from simulator.kafka.clients import ServiceError
 from simulator.kafka.follower import Follower
 from simulator.kafka.registry import frame
-from simulator.kafka.results import OutcomeReader
 from simulator.live import watch
 from simulator.observability.exporter.runs import RunBook
 from simulator.observability.exporter.topics import TopicSource
@@ -84,15 +83,32 @@ def settings(topics, tmp_path):
     )  # fmt: skip
 
 
-def test_a_registry_that_is_away_for_one_look_costs_the_outcomes_no_record(topics, settings):
-    reader = OutcomeReader(settings)
+class Results:
+    """Follows results and keeps the ids of their runs."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.runs: set[str] = set()
+        self.follower = Follower(
+            settings, "results", ("vqe_result",), lambda _s, record, _at: self.runs.add(record["run_id"])
+        )
+
+    def catch_up(self) -> set[str]:
+        self.follower.catch_up()
+        return self.runs
+
+    def close(self) -> None:
+        self.follower.close()
+
+
+def test_a_registry_that_is_away_for_one_look_costs_no_record(topics, settings):
+    reader = Results(settings)
     topics.put(*(a_result(run_id=f"r{i}") for i in range(3)))
     topics.registry.status = 503
     for _ in range(2):
         with pytest.raises(ServiceError, match="does not tell schema"):
             reader.catch_up()
     topics.registry.status = 200
-    assert reader.catch_up().ended_runs.keys() == {"r0", "r1", "r2"}
+    assert reader.catch_up() == {"r0", "r1", "r2"}
     reader.close()
 
 
@@ -222,7 +238,7 @@ def test_what_retention_deleted_before_it_was_read_is_not_waited_for(topics, set
 
 
 def test_a_broker_that_is_away_is_told_and_the_next_look_goes_on(topics, settings, monkeypatch):
-    reader = OutcomeReader(settings)
+    reader = Results(settings)
     topics.put(a_result(run_id="r0"))
     reader.catch_up()
     monkeypatch.setattr(follower, "ADMIN_SECONDS", 0.5)
@@ -238,6 +254,6 @@ def test_a_broker_that_is_away_is_told_and_the_next_look_goes_on(topics, setting
         with contextlib.suppress(ServiceError):
             reader.catch_up()
 
-    gathered(look, lambda: reader.outcomes.ended_runs.keys() == {"r0", "r1"})
-    assert reader.outcomes.ended_runs.keys() == {"r0", "r1"}
+    gathered(look, lambda: reader.runs == {"r0", "r1"})
+    assert reader.runs == {"r0", "r1"}
     reader.close()
