@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import time
 from collections.abc import Callable
+
+from tests import waiting
 
 from .artifacts import CHECKOUT
 
@@ -23,16 +24,5 @@ setup_connector = _load_setup_connector()
 
 
 def eventually(check: Callable[[], object], seconds: float, what: str = "", pause: float = 0.3):
-    """What ``check`` returns as soon as that is true. Fails after ``seconds``; exceptions of ``check`` count as not yet."""
-    end = time.monotonic() + seconds
-    last: object = None
-    while True:
-        try:
-            last = check()
-            if last:
-                return last
-        except Exception as error:
-            last = error
-        if time.monotonic() > end:
-            raise AssertionError(f"{what or check} not within {seconds} s; last: {last!r}")
-        time.sleep(pause)
+    """What ``check`` returns as soon as that is true; its exceptions count as not yet, for a service that starts answers with any."""
+    return waiting.eventually(check, seconds, what, pause, not_yet=Exception)
