@@ -1,4 +1,4 @@
-"""Daily: is the connector well, one batch of new events into the tables, its audits, a mail.
+"""Daily: check that the connector runs, load new events into the tables in one batch, audit what is published, send a mail.
 
 A backfill is a run with `{"reconcile": true, "since": "2026-01-01", "until": "2026-02-01"}`: objects stored in these days
 are compared with the ledger, and what was missed or replaced is loaded. Running a past day again is never needed.

@@ -45,7 +45,7 @@ def vqe_batch_generation() -> None:
 
 
 def _vqe(*arguments: str) -> str:
-    """What the `vqe` command says; with the kafka sink, for workers and results are there."""
+    """The output of a `vqe` command. It uses the kafka sink, because workers and results are on Kafka."""
     done = subprocess.run(
         [vqe_command(), *arguments],
         env={**os.environ, "VQE_SINK": "kafka", "COLUMNS": "200"},

@@ -78,7 +78,7 @@ def spark_job(job: str, *, task_id: str, arguments: list[str] | None = None, **m
 
 
 def connect_login() -> dict[str, str]:
-    """The header with which Kafka Connect is asked; empty where it wants no login."""
+    """The HTTP header of requests to Kafka Connect; empty where it needs no login."""
     password = os.environ.get("VQE_CONNECT_PASSWORD")
     if not password:
         return {}

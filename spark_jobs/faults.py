@@ -1,4 +1,4 @@
-"""What goes wrong with a warehouse's catalog and files, as one line: said here for every command that opens one."""
+"""Errors of a warehouse's catalog and files as one line each, for every command that opens a warehouse."""
 
 import sqlite3
 import traceback
@@ -42,19 +42,19 @@ def warehouse_fault(error: Exception, location: "Location") -> VqeError | None:
     kinds = {f"{c.__module__.partition('.')[0]}.{c.__name__}" for c in type(error).__mro__}
     line = one_line(error)
     if "sqlalchemy.SQLAlchemyError" in kinds or isinstance(error, ModuleNotFoundError):
-        return catalog_fault(error, location.catalog_uri, _mend(location))
+        return catalog_fault(error, location.catalog_uri, _how_to_mend(location))
     if isinstance(error, OSError):
         return StorageError(f"warehouse {location.warehouse}: {error.strerror or line}")
     if kinds & {"pyarrow.ArrowException", "duckdb.Error", "_duckdb.Error"}:
         return StorageError(
-            f"warehouse {location.warehouse}: a data file cannot be read: {_first(line)}. {_mend(location)}"
+            f"warehouse {location.warehouse}: a data file cannot be read: {_first(line)}. {_how_to_mend(location)}"
         )
     if kinds & {"botocore.BotoCoreError", "botocore.ClientError"}:
         return StorageError(f"warehouse {location.warehouse}: {line}")
     read = [str(f.f_globals.get("__name__", "")) for f, _ in traceback.walk_tb(error.__traceback__)]
     if any(name.startswith(_READERS_OF_METADATA) for name in read):
         return StorageError(
-            f"warehouse {location.warehouse}: a metadata file is damaged ({type(error).__name__}: {_first(line)}). {_mend(location)}"
+            f"warehouse {location.warehouse}: a metadata file is damaged ({type(error).__name__}: {_first(line)}). {_how_to_mend(location)}"
         )
     if "pyiceberg.NoSuchTableError" in kinds:
         return None  # its callers know what it means
@@ -89,7 +89,7 @@ def catalog_fault(error: Exception, uri: str, mend: str = "") -> VqeError:
     )
 
 
-def _mend(location: "Location") -> str:
+def _how_to_mend(location: "Location") -> str:
     if "://" in location.warehouse.removeprefix("file://"):
         return "The raw objects hold every event: see the runbook"
     return f"The raw files hold every event: move {location.local} away and run `vqe tables build`"

@@ -1,7 +1,7 @@
 """Row filters, as pyiceberg's expressions.
 
-pyiceberg's predicates take their term and value by position, which their pydantic signatures hide from mypy: the one
-place that says so.
+pyiceberg's predicates take their term and value by position, which their pydantic signatures hide from mypy. This module is
+the only place that makes them.
 """
 
 from collections.abc import Iterable, Sequence

@@ -6,8 +6,8 @@ how many names, and a checksum of them (see `raw.Names`). In S3 a listing begins
 a name can appear before a known one, the listed names are held against the checksum; only where it differs is the
 ledger itself read.
 
-The note names the number of the ledger's rows, so that one that does not belong to them (an older release has written
-rows since) is not believed, and made anew from all rows.
+The note also holds the number of the ledger's rows. Where that differs from the real number, because an older release has
+written rows since, the note is ignored and made anew from all rows.
 """
 
 import json
@@ -69,7 +69,7 @@ class Ledger:
                 etags: dict[str, set[str]] = {}
                 for path, etag in zip(*(rows[name].to_pylist() for name in rows.column_names), strict=True):
                     etags.setdefault(path, set()).add(etag)
-                self._names = _with({}, etags)
+                self._names = _with_more_paths({}, etags)
         return self._names
 
     def _rows(self) -> int:
@@ -128,14 +128,14 @@ class Ledger:
         etags: dict[str, set[str]] = {}
         for entry in entries:
             etags.setdefault(entry["source_path"], set()).add(entry["etag"])
-        names = _with(self.names, etags, self.known if self._is_read else ())
+        names = _with_more_paths(self.names, etags, self.known if self._is_read else ())
         replaced = sum(list(self.known[path].values()).count("rejected") for path in set(retried))
         told = [(n.last, n.count, f"{n.checksum:x}", sorted(n.last_etags)) for n in names.values()]
         rows = self._rows() + sum(map(len, etags.values())) - replaced
         return {NAMES: json.dumps({"rows": rows, "names": sorted(told)})}
 
 
-def _with(
+def _with_more_paths(
     names: dict[tuple[str, str], Names], etags: Mapping[str, set[str]], known: Container[str] = ()
 ) -> dict[tuple[str, str], Names]:
     """The names with those of more paths, some of which may be known or the last of a partition already."""

@@ -121,7 +121,7 @@ def check_table(location: Location, namespace: str, name: str, files: Iterable[s
     """
     for place in {place_of(file, namespace, name) for file in files}:
         if not _is_ours(place, location):
-            raise MisplacedTables(_told(place, location), place)
+            raise MisplacedTables(_misplaced_message(place, location), place)
 
 
 def place_of(file: str, namespace: str, name: str) -> str:
@@ -143,7 +143,7 @@ def _is_ours(place: str, location: Location) -> bool:
         return os.path.realpath(theirs) == os.path.realpath(ours)
 
 
-def _told(place: str, location: Location) -> str:
+def _misplaced_message(place: str, location: Location) -> str:
     theirs = local_path(place) or place
     if local_path(location.warehouse) is None or local_path(place) is None:
         return (

@@ -1,10 +1,10 @@
 """The warehouse lock: one writer at a time, maintenance included.
 
-The embedded catalog is a file, and so is its lock (flock: a dead process holds nothing). Works between processes of
-one machine and on file systems that carry flock. A catalog in Postgres has its lock there: see `postgres_lock`.
+The embedded catalog is a file, and so is its lock (flock: a dead process holds nothing). It works between processes of
+one machine, and on network file systems that support flock. A catalog in Postgres has its lock there: see `postgres_lock`.
 
-Who waits holds a second lock meanwhile, the turn, which everybody takes first. So whoever gives the lock back and wants
-it again, as maintenance does between its steps, comes after the one that waits.
+A second lock, the turn, makes the order fair. Every process takes the turn first and holds it while it waits for the lock. So a
+process that gives the lock back and wants it again, as maintenance does between its steps, comes after one that waits.
 """
 
 import fcntl

@@ -24,7 +24,7 @@ from spark_jobs.tables import LEDGER, TABLES, Table
 from spark_jobs.warehouse import MAX_TAGS, SKEW_MS, TAG_PREFIX, Location, Warehouse, delete_quietly, tags_of
 
 ORPHAN_AGE = timedelta(hours=1)
-"""So long a reader may go on with what it opened, and a batch elsewhere with what it has not committed yet."""
+"""The age from which a file of no snapshot is deleted. Until then a reader may still read it, or a batch may yet commit it."""
 
 STEP_SECONDS = 2.0
 """Maintenance begins no merge of files, of 64 MiB at most, when it has held the lock so long."""
@@ -146,14 +146,14 @@ def _orphans(found: IcebergTable, age: timedelta) -> set[Path]:
     used = {local_path(location) for location in files_in_use(found)}
     for path in [p for p, at in written.items() if at > now + SKEW_MS / 1e3 and p not in used]:
         with suppress(FileNotFoundError):
-            os.utime(path)  # by a clock that ran ahead: it ages from now on
+            os.utime(path)  # written by a clock that ran ahead: its age counts from now on
     return {p for p, at in written.items() if at <= now - age.total_seconds()} - used
 
 
 def _written_at(path: Path) -> float:
     try:
         return path.stat().st_mtime
-    except FileNotFoundError:  # a batch has deleted it meanwhile
+    except FileNotFoundError:  # a batch deleted it meanwhile
         return time.time()
 
 

@@ -1,6 +1,6 @@
 """The warehouse lock of a catalog in Postgres: a session's advisory lock, so that a dead writer holds nothing.
 
-The connection must be the session's own: through a pooler in transaction mode the lock would belong to nobody.
+The connection must be the session's own: through a pooler in transaction mode, the lock would belong to a server connection that others share.
 The server notices within a minute that a writer's machine is gone (TCP keepalive), and gives the lock to the next.
 """
 
@@ -22,7 +22,7 @@ KEY = int.from_bytes(hashlib.sha256(b"vqe warehouse").digest()[:8], "big", signe
 """Advisory locks are numbers, one set a database; the catalog's database is the warehouse's own."""
 
 TURN_KEY = int.from_bytes(hashlib.sha256(b"vqe warehouse turn").digest()[:8], "big", signed=True)
-"""The lock that who waits holds meanwhile, and everybody takes first: see `lock`."""
+"""The turn, which a process takes first and holds while it waits: see `lock`."""
 
 _POLL_SECONDS = 0.2
 _KEEPALIVE = "-c tcp_keepalives_idle=20 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"

@@ -86,8 +86,8 @@ def query(
             text = _translated(target)
             if described is not None:
                 docs = _column_docs(_bare(described), known)
-                return Answer(_told(lambda: _describe(connection, text, docs), warehouse), tag)
-            return Answer(_as_spark(_told(lambda: _rows(connection, text), warehouse)), tag)
+                return Answer(_with_our_errors(lambda: _describe(connection, text, docs), warehouse), tag)
+            return Answer(_as_spark(_with_our_errors(lambda: _rows(connection, text), warehouse)), tag)
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, text: str) -> pa.Table:
@@ -123,8 +123,9 @@ def _translated(statement: exp.Expr) -> str:
         raise InputError("SQL error: nested too deep") from None
 
 
-def _told(ask: Callable[[], pa.Table], warehouse: Warehouse) -> pa.Table:
-    """What `ask` gives, with DuckDB's errors as ours; those of the warehouse's files are told by who opened it."""
+def _with_our_errors(ask: Callable[[], pa.Table], warehouse: Warehouse) -> pa.Table:
+    """What `ask` returns. DuckDB's errors about the query become ours; those about the warehouse's files are raised as they are, for
+    `Warehouse` to explain."""
     try:
         return ask()
     except (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.HTTPException):

@@ -43,8 +43,10 @@ class RawObject:
     partition: str
     size: int  # bytes
     etag: str | None = None  # where listing tells it (S3)
-    stored_at: datetime | None = None  # likewise
-    changed_at: datetime | None = None  # of a local file whose name may be given again: when its content last changed
+    stored_at: datetime | None = None  # where listing tells it (S3)
+    changed_at: datetime | None = (
+        None  # when the content of a local file last changed, where another file may get its name
+    )
 
     @property
     def major(self) -> int:
@@ -95,14 +97,17 @@ def partition_of(path: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Names:
-    """Of a set of paths in one topic and partition: the last, how many, and a checksum in which their order plays no
-    part, so that those of two sets without a common path add up. 128 bits: equal checksums are equal sets."""
+    """A summary of a set of paths in one topic and partition: the last path, their number, and a checksum of 128 bits.
+
+    The checksum does not depend on their order, and the checksums of two disjoint sets add up. Sets with equal numbers and
+    checksums are taken as equal.
+    """
 
     last: str = ""
     count: int = 0
     checksum: int = 0
     last_etags: frozenset[str] = frozenset()
-    """ETags with which the ledger holds the last: its name may have been given again."""
+    """ETags under which the ledger holds the last path: another object may have got the same name since."""
 
     @classmethod
     def of(cls, paths: Sequence[str]) -> "Names":
@@ -185,7 +190,7 @@ class LocalStore:
         for entry in sorted(os.scandir(folder), key=lambda e: e.name):
             path = f"{PREFIX}{topic}/partition={partition}/{entry.name}"
             if entry.is_file() and (found := parse(path, entry.stat().st_size, streams=self.streams)) is not None:
-                if found.partition == LOCAL:  # named by UUIDs, which never return
+                if found.partition == LOCAL:  # named by UUIDs, which are never used twice
                     yield found
                 else:
                     yield replace(found, changed_at=datetime.fromtimestamp(entry.stat().st_mtime, UTC))
@@ -261,7 +266,7 @@ class S3Store:
             limits = Config(connect_timeout=CONNECT_SECONDS, retries={"mode": "standard", "total_max_attempts": 3})
             try:
                 client = boto3.client("s3", config=limits, **load_object_store_settings().named(_NAMES_IN_BOTO))
-            except (BotoCoreError, ValueError) as e:  # an address or a region that cannot be one
+            except (BotoCoreError, ValueError) as e:  # the address or the region is malformed
                 raise InputError(f"raw objects in S3: {one_line(e)}") from e
         self.bucket = bucket
         self.streams = streams
@@ -282,7 +287,7 @@ class S3Store:
                 yield from self._listed(prefix, last if partition == LOCAL else last[:-1])
 
     def read(self, path: str) -> bytes:
-        with self._told(path):
+        with self._one_line_errors(path):
             content: bytes = self.client.get_object(Bucket=self.bucket, Key=path)["Body"].read()
         return content
 
@@ -301,14 +306,14 @@ class S3Store:
     def _pages(self, **options: str) -> Iterator[Any]:
         pages = iter(self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, **options))
         while True:
-            with self._told(options["Prefix"]):
+            with self._one_line_errors(options["Prefix"]):
                 page = next(pages, None)
             if page is None:
                 return
             yield page
 
     @contextmanager
-    def _told(self, path: str) -> Iterator[None]:
+    def _one_line_errors(self, path: str) -> Iterator[None]:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:

@@ -1,6 +1,6 @@
 """The Iceberg warehouse: its catalog, tables, commits, tags and their upkeep, through pyiceberg.
 
-A commit costs what its metadata costs. What keeps the 400th as cheap as the tenth: at most 30 tags, snapshots
+A commit takes time in proportion to the table's metadata. What keeps the 400th commit as cheap as the tenth: at most 30 tags, snapshots
 that no tag needs are expired with the tag's commit, manifests are merged from 4 on, old metadata files are deleted,
 and small files are merged where a batch adds to them.
 """
@@ -39,18 +39,19 @@ from spark_jobs.rows import arrow_schema, sorted_rows, with_declared_types
 from spark_jobs.tables import LEDGER, NAMESPACE, TABLES, Table
 
 CATALOG_NAME = "vqe"
-"""Key column of the catalog's rows: a client that uses another name sees an empty catalog."""
+"""The catalog's name, which is part of the key of its rows: a client that uses another name sees an empty catalog."""
 
 MAX_TAGS = 30
 TAG_PREFIX = "batch_"
 BATCH_ID = "vqe.batch-id"
 """Property of a snapshot: the batch that committed it."""
 KEPT_PREFIX = "kept_until_"
-"""Of tags `kept_until_<Unix seconds>_<snapshot id>`: snapshots that only their readers need, and these not for long."""
+"""Tags `kept_until_<Unix seconds>_<snapshot id>` keep a snapshot that maintenance has replaced until that time, for the
+readers that have opened it."""
 SKEW_MS = 30_000
 """Milliseconds by which two machines' clocks may differ: Iceberg allows a minute."""
 KEPT_AT_MOST = timedelta(days=30)
-"""No maintenance keeps a snapshot for its readers longer."""
+"""The longest time for which maintenance keeps a replaced snapshot for its readers."""
 EPOCH = date(1970, 1, 1)
 SMALL_FILE_BYTES = 8 << 20
 SMALL_FILES_BEFORE_MERGE = 24
@@ -195,7 +196,7 @@ class Warehouse:
         )
         transaction.append(arrow_schema(table).empty_table())
         self.check_lock()
-        transaction.commit_transaction()  # gives a staged table, which cannot be scanned: load() reads it anew
+        transaction.commit_transaction()  # returns a staged table, which cannot be scanned: load() reads it anew
         on_commit(f"create {table.name}")
 
     def _evolve(self, table: Table, found: IcebergTable) -> None:
@@ -432,7 +433,7 @@ class Warehouse:
     def rows_in(self, table: Table, tasks: Sequence[FileScanTask]) -> pa.Table:
         """All rows of some data files, in the table's current schema."""
         found = self.load(table)
-        # their own filter must not drop rows: the files leave the table
+        # no residual filter may drop rows, because these files leave the table
         whole = [FileScanTask(t.file, residual=EVERYTHING) for t in tasks]
         rows = ArrowScan(found.metadata, found.io, found.schema(), EVERYTHING).to_table(whole)
         return with_declared_types(rows, table, arrow_schema(table).names)
@@ -447,8 +448,8 @@ class Warehouse:
         """
         age = {name: i for i, name in enumerate(self.published())}
         tags = [name for name in tags_of(self.load(table)) if name != tag]
-        # A table's own sequence numbers cannot tell two batches apart of which one brought it no row: the ledger's can.
-        # What the ledger has dropped is older than what it has.
+        # The order is the ledger's: a table that got no row in a batch has the same snapshot, and so the same sequence number,
+        # under two tags. Tags that the ledger has dropped are the oldest.
         tags.sort(key=lambda name: age.get(name, -1))
         self.retag(table, tag, tags[: max(0, len(tags) + 1 - MAX_TAGS)], readers)
 
@@ -456,8 +457,8 @@ class Warehouse:
         """Tags the current snapshot and drops tags, in one commit that expires snapshots which nothing needs then.
 
         Args:
-            readers: so long a snapshot that nothing needs any more stays for those who read it, under a tag of its own.
-                A batch leaves nothing that anybody reads; one whose tag moves away does.
+            readers: how long a snapshot that loses its tag is kept for its readers, under a `kept_until_` tag. A batch needs
+                none: the snapshots that it leaves untagged were never published.
 
         Returns:
             How many snapshots were expired.
@@ -468,7 +469,7 @@ class Warehouse:
         now = time.time()
         until_of = {name: int(name.split("_")[2]) for name in self.keeps_for_readers(table)}
         due = [name for name, until in until_of.items() if until <= now]
-        # of a clock that ran ahead: from now on it is kept as long as any other
+        # tags made by a clock that ran ahead: these snapshots are kept from now on as long as any other
         ahead = [name for name, until in until_of.items() if readers and until > now + KEPT_AT_MOST.total_seconds()]
         transaction = _Transaction(found)
         manage = ManageSnapshots(transaction)
@@ -491,7 +492,7 @@ class Warehouse:
         self.check_lock()
         transaction.commit_transaction()
         on_commit(f"tag {table.name}")
-        # a crash before this leaves files that `maintain` finds
+        # after a crash before this line, `maintain` finds and deletes these files
         delete_quietly(found.io, garbage)
         return len(expired)
 
@@ -500,9 +501,9 @@ class Warehouse:
         return [name for name in self.load(table).metadata.refs if name.startswith(KEPT_PREFIX)]
 
     def repair(self, newest_batch: str | None) -> list[str]:
-        """Gives the newest ledgered batch the tags that it lacks: it died between its ledger and its last tag.
+        """Adds the tags that the newest batch in the ledger lacks, because it died between the ledger's commit and its last tag.
 
-        Nobody has committed since, for every writer comes here first.
+        Nobody can have committed since: every writer calls this first.
         """
         if newest_batch is None:
             return []

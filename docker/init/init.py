@@ -29,7 +29,7 @@ class Missing(Exception):
 
 
 class Refused(Exception):
-    """A secret of one's own that services could not read."""
+    """A secret that the owner supplied and that services could not use."""
 
 
 def value(name: str, draw: str | None = None) -> str:
@@ -57,8 +57,8 @@ def write(path: Path, content: str) -> None:
     """Write a secret that its group may read; whoever reads meanwhile sees the old or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}")
-    new.unlink(missing_ok=True)  # of a start that was interrupted, read-only
-    # Made with its mode: a file that gets it afterwards can be read by everybody for a moment.
+    new.unlink(missing_ok=True)  # an interrupted start left it, read-only
+    # Created with its final mode: a file that gets its mode afterwards is readable by everybody for a moment.
     with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o440), "w", encoding="utf-8") as file:
         file.write(content)
     new.chmod(0o440)  # whatever the umask took away

@@ -1,4 +1,4 @@
-"""Kafka and registry clients from the settings. Every option is really used; secrets are never logged."""
+"""Kafka and registry clients, configured from the settings. Secrets are never logged."""
 
 import contextlib
 import logging
@@ -39,7 +39,7 @@ def kafka_config(settings: Settings) -> dict[str, Any]:
         "client.id": "vqe",
         "reconnect.backoff.max.ms": 2_000,
         "socket.keepalive.enable": True,
-        "log_level": 0,  # what matters comes to the error callback and is said once
+        "log_level": 0,  # errors reach the error callback, which logs each once
     }
     if protocol.startswith("SASL"):
         if not settings.kafka_username or settings.kafka_password is None:
@@ -81,7 +81,7 @@ def make_producer(settings: Settings, **more: Any) -> "Producer":
             "enable.idempotence": True,
             "acks": "all",
             "compression.type": "zstd",
-            "compression.level": 1,  # parameters are doubles: 0.92 at any level, so the fastest
+            "compression.level": 1,  # parameters are doubles, which shrink to 0.92 at any level: the fastest one
             "linger.ms": 5,
             "batch.size": 1 << 20,
             "message.max.bytes": 1_000_000,
@@ -95,7 +95,7 @@ def make_producer(settings: Settings, **more: Any) -> "Producer":
 
 
 def _silent_logger() -> logging.Logger:
-    """librdkafka writes a fatal error to stderr at any log level; whoever uses the producer hears of it and tells it once."""
+    """A logger that drops everything: librdkafka writes a fatal error to stderr at any log level, and the forwarder logs it already."""
     logger = logging.getLogger("simulator.librdkafka")
     logger.addHandler(logging.NullHandler())
     logger.propagate = False
@@ -126,7 +126,7 @@ def make_admin(settings: Settings) -> "AdminClient":
 
 
 def registry_away(settings: Settings, error: Exception) -> VqeError:
-    """What a user is told where the registry gave no answer: why, in one line. Bad settings stay what they are."""
+    """The one-line error for a registry that gave no answer; an error about settings is returned as it is."""
     if isinstance(error, VqeError):
         return error
     return ServiceError(f"registry {settings.registry_url} does not answer: {one_line(error)}")

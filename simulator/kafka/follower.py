@@ -1,7 +1,7 @@
 """The one way to follow topics from a position on: read, decode, hand over, and only then move on.
 
 A record that cannot be decoded because the registry is away stays the next one, however often that happens; one that
-nobody will ever decode is counted, told and left behind. No group commits anything: positions are in memory.
+can never be decoded is counted, logged and skipped. No offset is committed: positions are in memory.
 """
 
 import io
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 SILENCE_SECONDS = 15.0
 AT_ONCE = 1_000
 UNKNOWN_SECONDS = 5.0
-"""So long the registry must not know an id before its records count as undecodable: one that starts answers so, too."""
+"""Seconds for which the registry must not know an id before its records count as undecodable. A registry that is starting gives the
+same answer."""
 ASK_AGAIN_SECONDS = 60.0
 
 Take = Callable[[str, Any, float], None]
@@ -77,7 +78,7 @@ class Decoder:
         self._unknown.pop(schema_id, None)
         try:
             return parse_schema(json.loads(text))
-        except Exception as error:  # not ours: a parser of schemas raises nearly anything
+        except Exception as error:  # a library's parser of schemas raises nearly anything
             raise ValueError(f"schema {schema_id} is none of Avro's: {one_line(error)}") from None
 
     def _asked(self, schema_id: int) -> str | None:
@@ -100,7 +101,7 @@ class Decoder:
 
 
 def from_the_beginning(_stream: str) -> None:
-    """Where to begin: with the oldest record that Kafka has."""
+    """A start position: the oldest record that Kafka has."""
 
 
 class Follower:
@@ -209,7 +210,7 @@ class Follower:
         self.read_to(self.look_around())
 
     def close(self) -> None:
-        """Leave."""
+        """Close the consumer and the admin client."""
         self._consumer.close()
 
     def _take_one(self, message: Any) -> None:
@@ -217,7 +218,7 @@ class Follower:
         stream = stream_of(topic)
         try:
             self._take(stream, self._decode(stream, value), message.timestamp()[1] / 1e3)
-        except _UNUSABLE as error:  # not ours to mend: the sink puts it on its dead letter topic
+        except _UNUSABLE as error:  # the sink puts such a record on its dead letter topic
             self.unreadable[topic] += 1
             get_logger().warning("unreadable record", topic=topic, offset=message.offset(), error=one_line(error))
         key = (topic, message.partition())
@@ -257,7 +258,9 @@ class Follower:
         spec = OffsetSpec.for_timestamp(int(1e3 * since))
         futures = admin.list_offsets({TopicPartition(*key): spec for key in partitions}, request_timeout=ADMIN_SECONDS)
         found = {(tp.topic, tp.partition): f.result(timeout=ADMIN_SECONDS).offset for tp, f in futures.items()}
-        return found | offsets(admin, [key for key, offset in found.items() if offset < 0])  # none is so new
+        return found | offsets(
+            admin, [key for key, offset in found.items() if offset < 0]
+        )  # where no record is so new, the end
 
     def _away(self, error: Exception) -> ServiceError:
         from confluent_kafka import KafkaException

@@ -31,11 +31,11 @@ POLL_SECONDS = 0.1
 ORPHAN_SECONDS = 30.0
 RETRY_SECONDS = 2.0
 SUSPECT_SECONDS = 5.0
-"""Where nothing was acknowledged for longer although something was sent, it counts as an outage, whatever the client says."""
+"""Seconds without an acknowledgement of what was sent after which Kafka counts as away, even if the client reports no error."""
 OPEN_FILES = 24
-"""So many files that dead processes left are open at a time, over all topics; each takes three descriptors."""
+"""How many files of dead processes are open at a time, over all topics; each takes three descriptors."""
 UNKNOWN_SECONDS = 30.0
-"""So long a schema that the registry did not know is not asked for again."""
+"""Seconds before the registry is asked again for a schema that it did not know."""
 UNKNOWN_SCHEMA = "the registry does not know the schema of {} (vqe schemas register)"
 
 
@@ -67,11 +67,13 @@ class Forwarder:
         self._closing, self._away_told, self._idle = threading.Event(), False, threading.Event()
         self._wake = threading.Event()
         self._ids: dict[tuple[str, str], bytes] = {}
-        self._unknown: dict[tuple[str, str], tuple[float, str]] = {}  # not asked for until (monotonic seconds), why
-        self._registry_at = 0.0  # monotonic seconds; before, the registry is not asked
+        self._unknown: dict[
+            tuple[str, str], tuple[float, str]
+        ] = {}  # (topic, schema) -> (when to ask the registry again in monotonic seconds, why)
+        self._registry_at = 0.0  # monotonic seconds; the registry is not asked before
         self._next_orphans = 0.0
-        self._heard = time.monotonic()  # of Kafka, that it took something
-        self._lost_producers = 0  # one after the other, without a delivery between them
+        self._heard = time.monotonic()  # when Kafka last accepted something
+        self._lost_producers = 0  # how many in a row, without a delivery in between
         self._rejected, self._told = RejectedEvents(spool), set[tuple[str, str]]()
         self._producer: Producer | None = None
         self._thread = threading.Thread(target=self._work, name="forwarder", daemon=True)
@@ -92,7 +94,7 @@ class Forwarder:
             if self._idle.wait(min(0.2, max(0.0, deadline - time.monotonic()))):
                 if not self.pending_bytes:
                     return True
-                time.sleep(0.05)  # it waits for something: asked again at once it would keep a core busy
+                time.sleep(0.05)  # asking again at once would keep a core busy
             if not self._thread.is_alive():
                 break
         return not self.pending_bytes
@@ -153,7 +155,7 @@ class Forwarder:
         time.sleep(0.05)  # a round that fails at once, woken again and again, leaves the processor to the run
 
     def _round(self) -> bool:
-        """Hand to the producer what is due and take what became of it; whether anything is under way."""
+        """Hand to the producer what is due and take its outcomes. Returns whether anything is under way."""
         self._admit()
         busy = False
         for lane in self._lanes.values():
@@ -193,7 +195,7 @@ class Forwarder:
         return self._lanes.setdefault(topic, Lane(topic))
 
     def _begun(self, lane: Lane) -> bool:
-        """`_begin`, in which what happens to a topic's files concerns no other topic."""
+        """Call `_begin` so that trouble with one topic's files does not stop other topics."""
         from confluent_kafka import KafkaException
 
         try:
@@ -206,7 +208,7 @@ class Forwarder:
             return False
 
     def _begin(self, lane: Lane) -> bool:
-        """Begin an attempt, or end with a file that has nothing left; whether there was anything to do."""
+        """Begin an attempt, or finish a file that has nothing left. Returns whether there was anything to do."""
         try:
             readers = lane.readers(max(1, OPEN_FILES // len(self._lanes)))
         except BrokenFile as broken:
@@ -234,7 +236,7 @@ class Forwarder:
             sent += [Sent(reader, record, header) for record in records]
             size += sum(len(record.payload) for record in records)
             if reader.pending_bytes > records[-1].end - reader.acknowledged or size > CHUNK_BYTES:
-                break  # what is behind in another file comes after what is left in this one
+                break  # order: the next file comes only after the rest of this one
         if not sent:
             return did
         lane.attempt = Attempt(sent)
@@ -249,7 +251,7 @@ class Forwarder:
         for _, record, header in attempt.records:
             try:
                 producer.produce(topic, header + record.payload, record.key, on_delivery=attempt.add())
-            except BufferError:  # the producer's queue is full: these, then the others
+            except BufferError:  # the producer's queue is full: send these first, the others in the next attempt
                 attempt.take_back()
                 return
             except KafkaException as error:
@@ -262,7 +264,7 @@ class Forwarder:
                     return
 
     def _finish(self, lane: Lane, attempt: Attempt) -> None:
-        """Note what Kafka has of an attempt, set aside what it refuses for good, and see to the rest."""
+        """End an attempt: note what Kafka has, set aside what it refuses for good, and retry or wait for the rest."""
         lane.attempt = None
         failure = self._note(lane, attempt)
         if failure is not None:
@@ -273,7 +275,7 @@ class Forwarder:
             lane.retry_at = time.monotonic() + POLL_SECONDS
 
     def _note(self, lane: Lane, attempt: Attempt) -> "KafkaError | None":
-        """Acknowledge what Kafka has, set aside what it refuses for good; the error of the first record that is left."""
+        """Acknowledge what Kafka has and set aside what it refuses for good. Returns the error of the first record that is left."""
         runs = list(attempt.runs())
         taken = [record for run in runs if run.error is None for record in run.records]
         if taken:
@@ -284,7 +286,7 @@ class Forwarder:
         for run in runs:
             if run.error is None and failure is None:
                 run.reader.acknowledge(run.records[-1].end)
-            elif run.error is None:  # behind one that is left: not sent again, but not to be noted yet
+            elif run.error is None:  # Kafka has it, but an earlier record is left: remembered, and not acknowledged yet
                 run.reader.ahead.update(record.end for record in run.records)
             elif failure is not None or not self._set_aside_if_for_good(lane, run):
                 failure = failure or run.error
@@ -292,7 +294,8 @@ class Forwarder:
         return failure
 
     def _set_aside_if_for_good(self, lane: Lane, run: Run) -> bool:
-        """Whether the records are out of the way. One of several that were refused together is tried alone first."""
+        """Set refused records aside. Returns whether they no longer block the file: a record that was refused together with others is first
+        tried alone."""
         match verdict(run.error):
             case Verdict.RECORD:
                 for_good = run.alone
@@ -305,7 +308,7 @@ class Forwarder:
         return for_good and self._set_aside(lane, run.reader, run.records, run.error.str(), run.error.name())
 
     def _try_again(self, lane: Lane, error: "KafkaError", sent: int) -> None:
-        """See to it that what an attempt did not deliver is sent again, when and as it may help."""
+        """Decide when and how the records that an attempt did not deliver are sent again."""
         found = verdict(error)
         if found is Verdict.PRODUCER:
             self._replace_producer(error)
@@ -319,7 +322,7 @@ class Forwarder:
             lane.wait(error.str())
 
     def _end(self, lane: Lane, reader: SpoolReader) -> bool:
-        """See to a complete file in which no whole record is next; whether there is more to do in its lane."""
+        """Finish a complete file that has no further whole record, or step over its damage. Returns whether its lane has more to do."""
         left = reader.pending_bytes
         if left and reader.skip_damage():
             return True
@@ -335,7 +338,7 @@ class Forwarder:
         return True
 
     def _keep_broken(self, broken: BrokenFile) -> None:
-        """Move a file whose records nobody can find to where an operator does."""
+        """Move a file whose records cannot be read to the folder where an operator looks for it."""
         self._rejected.folder.mkdir(parents=True, exist_ok=True)
         broken.path.rename(self._rejected.folder / f"{broken.path.parent.name}+{broken.path.name}")
         broken.path.with_suffix(".ack").unlink(missing_ok=True)
@@ -343,11 +346,11 @@ class Forwarder:
         _tell(f"{broken.path} cannot be read ({broken.reason}): it is kept in {self._rejected.folder}")
 
     def _knows(self, reader: SpoolReader) -> bool:
-        """Whether the file's schema has an id: then `_frame` asks nobody."""
+        """Whether the id of the file's schema is known, so that `_frame` need not ask the registry."""
         return (reader.topic, reader.schema_json) in self._ids
 
     def _frame(self, lane: Lane, reader: SpoolReader, records: list[SpooledRecord]) -> bytes | None:
-        """The wire-format header of the file's schema; None where nobody can tell it, and the records were seen to."""
+        """The wire-format header of the file's schema; None where the registry does not give the id; the records then wait or were set aside."""
         key = (reader.topic, reader.schema_json)
         if key in self._ids:
             return self._ids[key]
@@ -405,7 +408,7 @@ class Forwarder:
                 attempt.give_up(error)
                 self._note(lane, attempt)
         self._lost_producers += 1
-        if self._lost_producers > 2:  # it is not the producer
+        if self._lost_producers > 2:  # the producer is not the cause
             self._away(error.str())
             for lane in self._lanes.values():
                 lane.wait(None)
@@ -450,7 +453,7 @@ def _tell(line: str) -> None:
 
 
 def _refused(error: Exception) -> bool:
-    """Whether the registry has judged the schema or who asks for it, rather than being away."""
+    """Whether the registry refused the schema or the client, rather than being away."""
     from confluent_kafka.schema_registry.error import SchemaRegistryError
 
     return isinstance(error, SchemaRegistryError) and error.http_status_code in (403, 409, 422)

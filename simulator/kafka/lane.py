@@ -16,11 +16,11 @@ from simulator.log import get_logger
 
 MAX_RECORDS = 100_000
 OPEN_FILES = 2
-"""So many of this process's own files of a topic stay open. Others are closed and left to whoever comes first: an outage
-of hours leaves hundreds, each of which would hold three descriptors."""
+"""How many of this process's own files of a topic stay open. Further ones are closed, and whichever process finds them first
+delivers them: an outage of hours leaves hundreds, each of which would hold three descriptors."""
 PATIENCE_SECONDS = 5.0
-"""So long the registry must not know a schema, or the broker refuse a topic, before events are set aside: services that
-start answer so for a moment, and so do those that are being set up."""
+"""Seconds for which the registry must not know a schema, or the broker must refuse a topic, before events are set aside. A
+service that is starting or being set up gives the same answers for a moment."""
 _FIRST_DELAY, _LAST_DELAY = 0.25, 2.0
 _SMALL_CHUNK_BYTES = 1 << 16
 _PENDING: Any = object()
@@ -35,7 +35,7 @@ class Sent(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Records of an attempt that follow each other in a file, and what became of all of them."""
+    """Consecutive records of one file that met the same outcome in an attempt."""
 
     reader: SpoolReader
     error: Any  # a KafkaError; None: Kafka has them
@@ -77,13 +77,13 @@ class Attempt:
         self.outcomes.append(error)
 
     def give_up(self, error: Any) -> None:
-        """Nothing more will be heard of it."""
+        """Take no further outcomes: callbacks that come later are ignored."""
         self.outcomes = [error if outcome is _PENDING else outcome for outcome in self.outcomes]
         self.left = 0
 
     def runs(self) -> Iterator[Run]:
-        """What was sent, as runs of records of one file to which the same happened."""
-        told = zip(self.records, self.outcomes, strict=False)  # what is behind the outcomes was not sent
+        """What was sent, grouped into consecutive records of one file with the same outcome."""
+        told = zip(self.records, self.outcomes, strict=False)  # records beyond the last outcome were not sent
         rows = [(sent.reader, error, self._alone(index), sent.record) for index, (sent, error) in enumerate(told)]
         for _, group in itertools.groupby(rows, key=lambda row: (row[0], row[1] and row[1].code(), row[2])):
             same = list(group)
@@ -134,7 +134,7 @@ class Lane:
                     self._backlog.append((path, path.stat().st_size))
 
     def park(self) -> None:
-        """Close own files that are complete and not next in turn."""
+        """Close this process's files that are complete and not the next to be delivered."""
         complete = [i for i, entry in enumerate(self._own) if not isinstance(entry, Path) and entry.complete]
         for i in complete[OPEN_FILES:]:
             entry = self._own[i]
@@ -186,7 +186,7 @@ class Lane:
                 return first
             try:
                 reader = _taken(first)
-            except Held:  # another process found it meanwhile and delivers it: what is newer comes after it
+            except Held:  # another process found it meanwhile and delivers it; newer files must wait for that
                 self.wait(None)
                 return None
             except BrokenFile:
@@ -206,7 +206,7 @@ class Lane:
             self._found.remove(reader)
 
     def put_off(self, reader: SpoolReader, reason: str) -> None:
-        """A file cannot be read now. One that was found is left for a later look, and those behind it go on."""
+        """Step over a file that cannot be read now. One that a dead process left is looked at again later; the files after it go on."""
         get_logger().warning("spool file cannot be read", file=str(reader.path), reason=reason)
         if reader in self._found:
             self._found.remove(reader)
@@ -234,7 +234,7 @@ class Lane:
         return total
 
     def close(self) -> None:
-        """Let go of every file."""
+        """Close every file and give up its lock."""
         for entry in [*self._found, *self._own]:
             if isinstance(entry, SpoolReader):
                 entry.close()
@@ -245,7 +245,7 @@ class Lane:
     # --- its attempts ----------------------------------------------------------------------------------------------
 
     def next_records(self, reader: SpoolReader, already: int = 0) -> list[SpooledRecord]:
-        """What to send next of a file: records that Kafka has not, in order; `already` are in the attempt."""
+        """The next records of a file that Kafka does not have, in order; the attempt holds `already` records."""
         return list(itertools.islice(self._unsent(reader), max(0, self.limit - already)))
 
     def _unsent(self, reader: SpoolReader) -> Iterator[SpooledRecord]:
@@ -266,18 +266,18 @@ class Lane:
         self._delay = min(2 * self._delay, _LAST_DELAY)
 
     def go_on(self) -> None:
-        """Kafka has taken something: whatever was the matter is over."""
+        """Forget earlier failures, because Kafka has accepted something."""
         self.reason, self.refused_since, self.retry_at, self._delay = None, None, 0.0, _FIRST_DELAY
 
     def patient(self) -> bool:
-        """Whether a refusal is too new to be for good; counts from the first one on."""
+        """Whether a refusal is too recent to be final; time counts from the first refusal."""
         if self.refused_since is None:
             self.refused_since = time.monotonic()
         return time.monotonic() - self.refused_since < PATIENCE_SECONDS
 
 
 def _taken(path: Path) -> SpoolReader | None:
-    """A file's reader; None where it is gone or cannot be read, which is told and concerns no other file."""
+    """A file's reader; None where it is gone or cannot be read, which is logged and does not stop other files."""
     try:
         return take(path)
     except DamagedContainer as error:

@@ -18,9 +18,9 @@ class Verdict(Enum):
     RECORD = "record"
     """The broker will never take this record; where several were sent together, one of them."""
     DOUBTFUL = "doubtful"
-    """The broker gave an answer that is neither: for good once it was given for some seconds."""
+    """The broker gave an answer that may pass: it counts as final once it has been given for some seconds."""
     TOPIC = "topic"
-    """The broker takes nothing of this topic: for good once it was said for some seconds."""
+    """The broker accepts nothing for this topic: final once it has said so for some seconds."""
 
 
 def verdict(error: "KafkaError") -> Verdict:
@@ -39,7 +39,7 @@ def verdict(error: "KafkaError") -> Verdict:
         return Verdict.RECORD
     if code in topic:
         return Verdict.TOPIC
-    # -1 is the broker's "unexpected error"; what is below is librdkafka's own and says nothing about the record.
+    # -1 is the broker's "unexpected error"; lower codes are librdkafka's own and say nothing about the record.
     return Verdict.DOUBTFUL if code >= -1 else Verdict.WAIT
 
 

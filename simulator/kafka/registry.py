@@ -91,7 +91,7 @@ def _lookup(client: "SchemaRegistryClient", subject: str, text: str) -> int | No
     except SchemaRegistryError as error:
         if error.http_status_code == 404 and error.error_code in UNKNOWN_CODES:
             return None
-        raise  # any other 404 is no registry's: a wrong address, or a proxy before one that is away
+        raise  # another 404 is not from a registry: the address is wrong, or a proxy stands before a registry that is away
     return found.schema_id
 
 

@@ -1,4 +1,4 @@
-"""Events that Kafka or the registry refuses for good: set aside below the spool, and offered again when asked.
+"""Events that Kafka or the registry refuses for good: set aside below the spool, and offered again on request.
 
 A file is `<spool>/rejected/<topic>+<uuid7>.bin`, an Avro container like a spool file (one record a block), of records of
 one topic and schema that were refused for one reason; topic, reason and time stand in its header, too. Beside it, `.json`
@@ -22,7 +22,7 @@ from simulator.kafka.spool import ONE_RECORD, SpooledRecord, zigzag
 FOLDER = "rejected"
 ROLL_BYTES = 16 * 2**20
 MAX_KEYS = 100
-"""So many keys of a file's records are told in its `.json`."""
+"""How many keys of a file's records its `.json` lists."""
 
 
 class RejectedEvents:
@@ -58,13 +58,15 @@ class RejectedEvents:
         _describe(path, topic, schema_json, reason, records)
 
     def _append(self, path: Path, records: Sequence[SpooledRecord]) -> bool:
-        """Whether they went into the file: it is gone once it was offered again, and full at some size."""
+        """Returns whether they went into the file. They did not where the file was offered to Kafka again meanwhile, or is full."""
         try:
             file = open(path, "r+b")  # noqa: SIM115 (closed below)
         except FileNotFoundError:
             return False
         with file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # whoever offers it again holds it while it moves
+            fcntl.flock(
+                file, fcntl.LOCK_EX
+            )  # a process that offers it to Kafka again holds this lock while it moves the file
             try:
                 if os.fstat(file.fileno()).st_ino != path.stat().st_ino:
                     return False
@@ -152,7 +154,7 @@ def _described(path: Path) -> dict[str, Any]:
 
 
 def _describe(path: Path, topic: str, schema_json: str, reason: str, records: Sequence[SpooledRecord]) -> None:
-    """Tell in words what the file holds. Where this cannot be written the records are kept all the same."""
+    """Describe the file in a `.json` beside it. Where that cannot be written the records are kept all the same."""
     before = _described(path)
     keys = dict.fromkeys([*before.get("keys", []), *(record.key.decode(errors="replace") for record in records)])
     described = {

@@ -75,7 +75,7 @@ class SpoolWriter:
         return self._file
 
     def release(self) -> None:
-        """Let go of a file that can no longer be written; whoever finds it delivers its whole records."""
+        """Give up a file that can no longer be written; the process that finds it delivers its whole records."""
         with contextlib.suppress(OSError):  # what is buffered does not fit on the disk; the file is closed all the same
             self._file.close()
 
@@ -90,7 +90,7 @@ class SpooledRecord:
 
 
 class SpoolReader:
-    """Reads a spool file from behind what Kafka acknowledged, also while it is being written."""
+    """Reads a spool file after the last record that Kafka acknowledged, also while it is being written."""
 
     def __init__(self, path: Path, lock: IO[bytes] | None = None) -> None:
         """Opens the file, unless its lock is given, and the note of what Kafka has of it.
@@ -112,7 +112,9 @@ class SpoolReader:
         stored = os.pread(self._acks, 8, 0)
         self.acknowledged = max(self._start, struct.unpack("<q", stored)[0]) if len(stored) == 8 else self._start
         self.damaged = False
-        self.ahead: set[int] = set()  # ends of records behind the acknowledged offset that Kafka has all the same
+        self.ahead: set[int] = (
+            set()
+        )  # end offsets of records that Kafka has although an earlier one is not acknowledged
 
     def records(self, limit: int = CHUNK_BYTES) -> Iterator[SpooledRecord]:
         """Whole records behind the acknowledged offset, about `limit` bytes of them."""
@@ -125,7 +127,7 @@ class SpoolReader:
                 key = first_string(payload)
             except (IndexError, ValueError):
                 return
-            if block.records != 1:  # no spool writer wrote this: damage
+            if block.records != 1:  # a spool file has one record a block: anything else is damage
                 return
             yield SpooledRecord(key, payload, base + block.end)
         if block is None and len(chunk) == limit:  # one record larger than a chunk
@@ -134,7 +136,9 @@ class SpoolReader:
     def acknowledge(self, offset: int) -> None:
         """Note that Kafka has every record up to `offset`; survives kill -9."""
         self.acknowledged = offset
-        with contextlib.suppress(OSError):  # a full disk: known to this process; only a crash would send it again
+        with contextlib.suppress(
+            OSError
+        ):  # a full disk: this process still knows the offset, and only after a crash are the records sent again
             os.pwrite(self._acks, struct.pack("<q", offset), 0)
 
     def skip_damage(self) -> bool:
@@ -153,7 +157,7 @@ class SpoolReader:
         return max(0, os.fstat(self._file.fileno()).st_size - self.acknowledged)
 
     def take_lock(self, lock: IO[bytes]) -> None:
-        """Hold the writer's lock from here on: the file is complete."""
+        """Take over the writer's lock: the file is complete."""
         self._lock = lock
 
     @property
@@ -171,7 +175,7 @@ class SpoolReader:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file, and of its lock where it is held."""
+        """Close the file, and give up its lock where it is held."""
         os.close(self._acks)
         self._file.close()
         if self._lock is not None:
@@ -266,7 +270,7 @@ def undelivered(spool: Path) -> Undelivered:
                 acknowledged = avro.read_header(file.read(avro.MAX_HEADER_BYTES)).end
         if written > acknowledged:
             size += written - acknowledged
-            if taken > time.time() + 60:  # by a clock that ran ahead: it has waited from now on at the least
+            if taken > time.time() + 60:  # the time is from a clock that ran ahead: counted as waiting from now on
                 with contextlib.suppress(OSError):
                     os.utime(ack if ack.exists() else path)
             seconds = max(seconds, time.time() - taken)

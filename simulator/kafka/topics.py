@@ -1,4 +1,4 @@
-"""The topics: their names from the schemas, their partitions and retention from the settings; made explicitly."""
+"""The topics: names from the schemas, partitions and retention from the settings. They are created explicitly, never by the broker."""
 
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ def plan(settings: Settings) -> list[TopicPlan]:
 
 
 def create_topics(settings: Settings) -> dict[str, str]:
-    """Make what is missing; what is there stays as it is. Returns `created` or `present` by topic.
+    """Create the topics that are missing; existing ones stay as they are. Returns `created` or `present` by topic.
 
     Raises:
         ServiceError: Kafka is away or refuses.

@@ -40,7 +40,7 @@ class WatchedRun:
     points: list[float] = field(default_factory=list)  # |error| in mHa where there is a reference, else the energy
 
     def take(self, stream: str, record: dict[str, Any]) -> None:
-        """Take an event of the run; events may come twice or late."""
+        """Update the run by one of its events, which may come twice or late."""
         if stream == "vqe_iteration":
             if self.iteration is not None and record["iteration"] <= self.iteration:
                 return
@@ -68,7 +68,7 @@ class Watch:
     runs: dict[str, WatchedRun] = field(default_factory=dict)
 
     def take(self, records: Iterable[Record]) -> int:
-        """Take events; returns how many there were of runs that are shown."""
+        """Update the runs by events; returns how many of them were of runs that are shown."""
         taken = 0
         for stream, record in records:
             run_id = str(record["run_id"])
@@ -184,7 +184,7 @@ class TopicSource:
         self._waits = self._read_any = False
 
     def read(self) -> Iterator[Record]:
-        """What is new; a registry or broker that goes away meanwhile is waited for, and told once."""
+        """What is new; while a registry or broker is away this waits, and logs it once."""
         from simulator.kafka.clients import ServiceError
         from simulator.log import get_logger
 
@@ -208,7 +208,7 @@ class TopicSource:
         yield from found
 
     def close(self) -> None:
-        """Leave."""
+        """Close the follower."""
         self._follower.close()
 
     def _look(self, streams: int) -> dict[tuple[str, int], int]:

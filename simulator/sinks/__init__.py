@@ -23,7 +23,7 @@ class Sink(Protocol):
         """
 
     def deliver(self, seconds: float) -> bool:
-        """Wait until all that was emitted is where it is to go, for so long at most; False where it is not.
+        """Wait, at most so many seconds, until every emitted event is at its destination; False where it is not.
 
         Raises:
             StorageError: it could not be kept.

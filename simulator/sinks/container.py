@@ -48,7 +48,7 @@ class ContainerFile:
             file = open(self.part, "xb")  # noqa: SIM115 (closed by close or by the process's end, with its lock)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                # Between its making and its lock a recovery may have taken the empty file for a dead writer's.
+                # Before it was locked, a recovery may have taken the new, empty file for one of a dead writer.
                 if self.part.exists() and os.fstat(file.fileno()).st_ino == self.part.stat().st_ino:
                     return file
             except FileNotFoundError:
@@ -97,7 +97,7 @@ class ContainerFile:
         self._file.close()
 
     def release(self) -> None:
-        """Let go of a file that can no longer be written; a later recovery keeps its whole blocks."""
+        """Give up a file that can no longer be written; a later recovery keeps its whole blocks."""
         with contextlib.suppress(OSError):  # what is buffered does not fit on the disk; the file is closed all the same
             self._file.close()
 

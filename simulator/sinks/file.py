@@ -31,8 +31,8 @@ class QueuedSink:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.closed = False
-        # A deque and a thread that looks into it, not a queue that wakes it: a woken thread asks for the interpreter in
-        # the middle of the optimizer's step (p99 of an emit: 5 ms instead of microseconds).
+        # The thread polls a deque. A queue would wake it, and a woken thread takes the interpreter's lock in the middle of the
+        # optimizer's step (p99 of an emit: 5 ms instead of microseconds).
         self._events: deque[Event | threading.Event | None] = deque()
         self._wake = threading.Event()
         self._error: BaseException | None = None
@@ -101,7 +101,7 @@ class QueuedSink:
                 self._wake.set()
 
     def _guarded(self, step: Callable[..., None], *arguments: Event) -> None:
-        """Keep the first error for the run to hear of; whole blocks on disk stay for recovery."""
+        """Call a step and keep its first error, which the run's next call raises; whole blocks on disk stay for recovery."""
         if self._error is not None:
             return
         try:
@@ -174,7 +174,7 @@ class FileSink(QueuedSink):
             self.completed.append(path)
 
     def _complete_all(self) -> None:
-        # Results last: whoever lists the folder meanwhile meets no result whose records are still hidden.
+        # Results last: a process that lists the folder meanwhile finds no result whose other records are still hidden.
         for stream in sorted(self._files, key=lambda name: name == Result.stream):
             self._complete(stream)
 

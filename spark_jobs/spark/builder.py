@@ -99,7 +99,7 @@ def ranked(rows: Sequence[DataFrame], table: Table) -> DataFrame:
 
 
 def with_known(rows: DataFrame, stored: DataFrame, table: Table) -> DataFrame:
-    """Rows, told by KNOWN whether the table has their key."""
+    """The rows with the column KNOWN: whether the table has their key already."""
     key = list(table.key)
     return rows.join(stored.select(*key, F.lit(True).alias(KNOWN)), key, "left").withColumn(
         KNOWN, F.coalesce(KNOWN, F.lit(False))

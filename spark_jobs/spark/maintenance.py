@@ -19,10 +19,10 @@ from spark_jobs.tables import TABLES, Table
 from spark_jobs.warehouse import CATALOG_NAME, TAG_PREFIX, Location, Warehouse, tags_of
 
 ORPHAN_AGE = timedelta(hours=72)
-"""So long a reader may go on with what it opened, and a batch elsewhere with what it has not committed yet."""
+"""The age from which a file of no snapshot is deleted. Until then a reader may still read it, or a batch may yet commit it."""
 
 STEP_BYTES = 256 << 20
-"""So much is compacted before the lock is given back: seconds on two cores."""
+"""How much is compacted before the lock is given back: some seconds on two cores."""
 
 
 @dataclass

@@ -71,7 +71,7 @@ def defaults() -> dict[str, str]:
         "spark.sql.autoBroadcastJoinThreshold": "32m",
         "spark.ui.showConsoleProgress": "false",
         "spark.serializer": "org.apache.spark.serializer.KryoSerializer",
-        # who waits for the warehouse lock, or for its user, gives its cores back: else the lock's holder may wait for them
+        # a job that waits for the warehouse lock, and an idle shell, give their cores back: the lock's holder may need them
         "spark.dynamicAllocation.enabled": "true",
         "spark.dynamicAllocation.shuffleTracking.enabled": "true",
         "spark.dynamicAllocation.shuffleTracking.timeout": "30s",
