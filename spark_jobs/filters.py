@@ -63,7 +63,7 @@ def equal(column: str, value: Any) -> BooleanExpression:
 
 
 def both(one: BooleanExpression, other: BooleanExpression) -> BooleanExpression:
-    """Rows that both name."""
+    """Rows for which both hold."""
     return And(one, other)
 
 

@@ -23,7 +23,7 @@ from spark_jobs.tables import LEDGER
 from spark_jobs.warehouse import Warehouse, summary_of
 
 NAMES = "vqe.ledgered-names"
-"""Property of the ledger: what each commit of it notes of the names that it holds."""
+"""Property of the ledger table in which each commit notes a summary of the object names that the ledger holds."""
 
 
 class Ledger:
@@ -83,7 +83,7 @@ class Ledger:
         return _ordered(raw for raw in found if not self._holds(raw, store))
 
     def _holds(self, raw: RawObject, store: RawStore) -> bool:
-        """Whether an object was read. A name alone does not tell: it may have been given again after its object was
+        """Whether an object was read. A name alone does not decide: another object may have got it after the first was
         moved away."""
         names = self.names.get((raw.topic, raw.partition), Names())
         if raw.path > names.last:
@@ -124,7 +124,7 @@ class Ledger:
         return self._is_read and self.known.get(path, {}).get(etag) == "rejected"
 
     def note_of(self, entries: Iterable[Mapping[str, Any]], retried: Collection[str]) -> dict[str, str]:
-        """The property that goes with a commit of these entries, which takes the rejected rows of `retried` away."""
+        """The property to set with a commit that adds these entries and removes the rejected rows of `retried`."""
         etags: dict[str, set[str]] = {}
         for entry in entries:
             etags.setdefault(entry["source_path"], set()).add(entry["etag"])
@@ -138,7 +138,7 @@ class Ledger:
 def _with_more_paths(
     names: dict[tuple[str, str], Names], etags: Mapping[str, set[str]], known: Container[str] = ()
 ) -> dict[tuple[str, str], Names]:
-    """The names with those of more paths, some of which may be known or the last of a partition already."""
+    """The summaries with more paths added, some of which the ledger may hold already."""
     more: dict[tuple[str, str], list[str]] = {}
     result = dict(names)
     for path, found in etags.items():

@@ -27,7 +27,7 @@ ORPHAN_AGE = timedelta(hours=1)
 """The age from which a file of no snapshot is deleted. Until then a reader may still read it, or a batch may yet commit it."""
 
 STEP_SECONDS = 2.0
-"""Maintenance begins no merge of files, of 64 MiB at most, when it has held the lock so long."""
+"""After holding the lock for so many seconds, maintenance begins no further merge (each is of 64 MiB at most)."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _merge(warehouse: Warehouse, table: Table, orphan_age: timedelta) -> int:
     warehouse.repair(newest)
     tag = None if newest is None else TAG_PREFIX + newest
     if tag is not None and not warehouse.is_as_tagged(table, tag):
-        tag = None  # a batch that died has rows here: its tag comes with the next batch
+        tag = None  # a batch that died left rows here, which only the next batch publishes
     count = 0
     until = time.monotonic() + STEP_SECONDS
     while tasks := warehouse.small_files(table, at_least=2):
@@ -199,7 +199,7 @@ def verify(
 
 
 def tag_issues(warehouse: Warehouse) -> list[Issue]:
-    """Tags that some tables have and others lack, and more tags than are kept."""
+    """Issues about tags: those that some tables have and others lack, and too many of them."""
     tags = {t.name: set(tags_of(warehouse.load(t))) for t in warehouse.tables}
     published = tags[LEDGER]
     issues = []

@@ -24,14 +24,14 @@ from spark_jobs.tables import Table
 from spark_jobs.warehouse import Warehouse
 
 LATE = timedelta(hours=24)
-"""How long records may take to arrive, from the batch on that read the run's, before their absence is an issue."""
+"""How long after the batch that read the run's other records a record may arrive, before its absence is an issue."""
 
 CHECKED = "vqe.checked-batch"
-"""Property of the ledger: up to this batch, runs whose objects it read have been held against their promises."""
+"""Property of the ledger: the last batch whose runs have been checked for missing records and results."""
 
 
 class AuditFailed(StorageError):
-    """A batch that is not published: a fact of it is wrong."""
+    """The batch is not published, because an audit found an error in it."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +144,9 @@ class Due:
     ended: frozenset[str] = frozenset()  # their results are among these objects
     seen: Mapping[str, datetime] = field(
         default_factory=dict
-    )  # run_id -> when an event of it was recorded at the latest
+    )  # run_id -> a time by which an event of the run had been recorded
     spans: tuple[tuple[datetime, datetime], ...] = ()
-    """Times of events of objects that the ledger has from a release which did not tell their runs."""
+    """Spans of event times of objects whose ledger rows name no runs: an earlier release wrote these rows."""
     up_to: str | None = None  # the last batch of these objects; None: nothing is due
 
 
@@ -172,7 +172,7 @@ def due(warehouse: Warehouse, now: datetime) -> Due:
 
 
 def everything_due(warehouse: Warehouse, now: datetime) -> Due:
-    """Of the whole ledger, checked or not: results of any age, and runs that it has known for a day."""
+    """What `verify` checks, whether or not batches checked it before: results of any age, and runs that the ledger has known for a day."""
     rows = _ledger_rows(warehouse, filters.EVERYTHING)
     for_a_day = _promises(row for row in rows if row["processed_at"] <= now - LATE)
     return replace(_promises(rows), seen=for_a_day.seen)
@@ -184,7 +184,9 @@ def _ledger(warehouse: Warehouse) -> Table:
 
 def _ledger_rows(warehouse: Warehouse, where: BooleanExpression) -> list[dict[str, Any]]:
     columns = ("topic", "status", "first_event_at", "last_event_at", "processed_at", "run_ids")
-    there = warehouse.load(_ledger(warehouse)).schema().column_names  # a reader may come before a release's first batch
+    there = (
+        warehouse.load(_ledger(warehouse)).schema().column_names
+    )  # a reader of a new release may come before its first batch has added columns
     return warehouse.scan(_ledger(warehouse), [c for c in columns if c in there], where).to_pylist()
 
 
@@ -228,7 +230,7 @@ def _promises(rows: Iterable[Mapping[str, Any]]) -> Due:
 
 
 def _merged(spans: Iterable[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
-    """The same times in as few spans as they need."""
+    """The same times, with spans that lie close together joined."""
     merged: list[tuple[datetime, datetime]] = []
     for first, last in sorted(spans):
         if merged and first - merged[-1][1] <= LATE:
@@ -239,7 +241,7 @@ def _merged(spans: Iterable[tuple[datetime, datetime]]) -> list[tuple[datetime, 
 
 
 def late(warehouse: Warehouse, found: Due) -> list[Issue]:
-    """Promises of these runs that do not hold."""
+    """Issues of the runs that are due: missing records, and missing results."""
     issues = late_records(warehouse, found.ended)
     issues += runs_without_result(warehouse, found.seen)
     for first, last in found.spans:
@@ -254,7 +256,7 @@ def late(warehouse: Warehouse, found: Due) -> list[Issue]:
 
 
 def late_records(warehouse: Warehouse, run_ids: Collection[str]) -> list[Issue]:
-    """Of these runs, those whose streams hold other numbers of records than their result promised."""
+    """An issue for each of these runs and tables where the number of rows is not what the run's result promised."""
     if not run_ids:
         return []
     columns = ("run_id", "hamiltonian_id", "promised_iterations", "promised_system_metrics",
@@ -285,7 +287,7 @@ def late_records(warehouse: Warehouse, run_ids: Collection[str]) -> list[Issue]:
 
 
 def runs_without_result(warehouse: Warehouse, began: Mapping[str, datetime]) -> list[Issue]:
-    """Of these runs, those that have no row in any table of results.
+    """An issue for each of these runs that has no row in any table of results.
 
     Args:
         began: run_id -> a time by which the run had begun.

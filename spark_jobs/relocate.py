@@ -133,7 +133,7 @@ def misplaced(location: Location, tables: Sequence[Table] = TABLES) -> str | Non
 
 
 def _refuse_a_catalog_in_use(location: Location, place: str) -> None:
-    """A catalog outside the data dir was not copied with it: it is still that of the original."""
+    """Refuse a catalog outside the data dir while the original is there: it was not copied, and is still the original's."""
     file = location.catalog_file
     if file is not None and file.parent.resolve().is_relative_to(location.data_dir):
         return
@@ -146,7 +146,7 @@ def _refuse_a_catalog_in_use(location: Location, place: str) -> None:
 
 
 def _own_catalog_file(location: Location) -> None:
-    """A copy by links (`cp -al`, `cp -as`) shares the catalog's bytes with the original: it gets its own."""
+    """Replace a catalog file that is a link: a copy by links (`cp -al`, `cp -as`) shares its bytes with the original."""
     file = location.catalog_file
     if file is None or not (file.is_symlink() or file.stat().st_nlink > 1):
         return
@@ -171,7 +171,7 @@ def _entries(engine: sqlalchemy.Engine) -> list[tuple[str, str, str]]:
 def _change_over(
     engine: sqlalchemy.Engine, entries: Sequence[tuple[str, str, str]], rewritten: Sequence[str], old: str, new: str
 ) -> None:
-    """Has the catalog name the new metadata files, of all tables at once."""
+    """Make the catalog name the new metadata files, of all tables in one transaction."""
     update = sqlalchemy.text(
         "update iceberg_tables set metadata_location = :new, previous_metadata_location = null "
         "where catalog_name = :catalog and table_namespace = :namespace and table_name = :name and metadata_location = :old"

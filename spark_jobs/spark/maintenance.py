@@ -70,7 +70,7 @@ def maintain(
                 table = next(t for t in warehouse.tables if t.name == name)
                 tag = None if newest is None else TAG_PREFIX + newest
                 if tag is not None and not warehouse.is_as_tagged(table, tag):
-                    tag = None  # a batch that died has rows here: its tag comes with the next batch
+                    tag = None  # a batch that died left rows here, which only the next batch publishes
                 more = _compact(spark, warehouse, table, (target_bytes, min_files, step_bytes), done)
                 if not more:
                     _rewrite_manifests(spark, table, done)
