@@ -29,7 +29,7 @@ COMPOSE ?= docker compose
 up: ## Start the whole platform in containers
 	@$(COMPOSE) up -d --wait --build
 
-up-core: ## Start only what streams: Kafka, registry, Connect, object storage, a worker
+up-core: ## Start only what streams: Kafka, registry, Connect, object storage, the work queue, a worker
 	@$(COMPOSE) up -d --wait --build simulator connect
 	@$(COMPOSE) run --rm -T connector-setup
 

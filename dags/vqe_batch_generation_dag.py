@@ -1,14 +1,15 @@
-"""On demand: sends a sweep to the workers and waits for its results.
+"""On demand: puts a sweep into the work queue and waits until its runs have ended.
 
-Run it with `{"sweep": "/sweeps/h2.yaml"}`. It resumes: a retry, or a run after a worker was lost, sends the sweep again, and
-workers skip what is completed.
+Run it with `{"sweep": "/sweeps/h2.yaml"}`. It ends well when every run is completed, and fails as soon as one cannot be: its job failed,
+was cancelled, or took its worker with it three times. It resumes: a retry submits what is not completed, and nothing else.
 """
 
+import json
 import os
-import re
 import subprocess
 
 from airflow.sdk import Param, dag, task
+from airflow.sdk.exceptions import AirflowFailException
 from vqe_settings import dag_arguments, vqe_command
 
 
@@ -22,7 +23,7 @@ from vqe_settings import dag_arguments, vqe_command
 def vqe_batch_generation() -> None:
     @task
     def submit(params: dict | None = None) -> str:
-        """Sends the runs of the sweep; workers skip those that are completed."""
+        """Puts the runs of the sweep that are not completed into the queue."""
         assert params is not None
         if not params["sweep"]:
             raise ValueError('name the sweep: run with {"sweep": "/path/experiment.yaml"}')
@@ -32,25 +33,21 @@ def vqe_batch_generation() -> None:
         poke_interval=float(os.environ.get("VQE_POKE_SECONDS", "60")), timeout=7 * 24 * 3600, mode="reschedule"
     )
     def wait_for_results(params: dict | None = None) -> bool:
-        """Whether every run of the sweep has a completed result."""
+        """Whether every run of the sweep is completed; fails where one cannot be."""
         assert params is not None
-        plan = _vqe("sweep", params["sweep"], "--dry-run")
-        found = re.search(r"(\d+) runs, (\d+) completed, (\d+) to run", plan)
-        if found is None:
-            raise RuntimeError(f"vqe sweep --dry-run told no plan: {plan}")
-        print(found[0])
-        return found[3] == "0"
+        plan = json.loads(_vqe("sweep", params["sweep"], "--dry-run", "--json"))
+        print(plan)
+        if plan["errors"]:
+            raise AirflowFailException(f"sweep {plan['sweep_id']}: {'; '.join(plan['errors'])} (see vqe jobs list)")
+        return plan["to_run"] == 0
 
     submit() >> wait_for_results()
 
 
 def _vqe(*arguments: str) -> str:
-    """The output of a `vqe` command. It uses the kafka sink, because workers and results are on Kafka."""
+    """What the `vqe` command says."""
     done = subprocess.run(
-        [vqe_command(), *arguments],
-        env={**os.environ, "VQE_SINK": "kafka", "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
+        [vqe_command(), *arguments], env={**os.environ, "VQE_SINK": "kafka"}, capture_output=True, text=True
     )
     if done.returncode:
         raise RuntimeError(f"vqe {' '.join(arguments)}: exit {done.returncode}: {done.stderr[-2000:]}")

@@ -66,13 +66,16 @@ def write(path: Path, content: str) -> None:
 
 
 def make() -> None:
-    postgres, airflow_db, catalog = (value(f"{who}_password") for who in ("postgres", "airflow_db", "catalog_db"))
+    postgres, airflow_db, catalog, queue_db = (
+        value(f"{who}_password") for who in ("postgres", "airflow_db", "catalog_db", "queue_db")
+    )
     root_user, root = value("minio_root_user", "vqe-root"), value("minio_root_password")
     s3_key, s3_secret = value("s3_access_key", "vqe-platform"), value("s3_secret_key")
     grafana, admin = value("grafana_password"), value("airflow_password")
     ca, broker = certificates()
     s3 = {"AWS_ACCESS_KEY_ID": s3_key, "AWS_SECRET_ACCESS_KEY": s3_secret}
     tables = {"VQE_CATALOG_URI": f"postgresql+psycopg2://vqe:{quote(catalog, safe='')}@{POSTGRES}/vqe"}
+    queue = {"VQE_QUEUE_URI": f"postgresql+psycopg2://vqe_queue:{quote(queue_db, safe='')}@{POSTGRES}/vqe_queue"}
     kafka = {"VQE_KAFKA_PASSWORD": value("kafka_password"), "ca.pem": ca}
     connect = value("connect_password")
     rest = {"VQE_CONNECT_PASSWORD": connect}
@@ -81,6 +84,7 @@ def make() -> None:
             "POSTGRES_PASSWORD": postgres,
             "AIRFLOW_DB_PASSWORD": airflow_db,
             "CATALOG_DB_PASSWORD": catalog,
+            "QUEUE_DB_PASSWORD": queue_db,
         },
         "minio": {
             "config.env": f"MINIO_ROOT_USER={root_user}\nMINIO_ROOT_PASSWORD={root}\n",
@@ -98,9 +102,9 @@ def make() -> None:
         },
         "connect-client": rest,
         "lake": s3 | kafka | tables,
-        "exporter": s3 | kafka | tables | rest,
+        "exporter": s3 | kafka | tables | rest | queue,
         "airflow": {
-            **(s3 | kafka | tables | rest),
+            **(s3 | kafka | tables | rest | queue),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://airflow:{quote(airflow_db, safe='')}@{POSTGRES}/airflow",
             "AIRFLOW__CORE__FERNET_KEY": value("airflow_fernet_key", base64.urlsafe_b64encode(os.urandom(32)).decode()),
             "AIRFLOW__API_AUTH__JWT_SECRET": value("airflow_jwt_secret"),
@@ -108,7 +112,7 @@ def make() -> None:
             "passwords.json": json.dumps({"admin": admin}),
         },
         "grafana": {"admin_password": grafana},
-        "client": {**kafka, "registry.properties": registry_properties(kafka["VQE_KAFKA_PASSWORD"])},
+        "client": {**(kafka | queue), "registry.properties": registry_properties(kafka["VQE_KAFKA_PASSWORD"])},
         "kafka": {**kafka, "broker.pem": broker},
         "monitoring": {
             "smtp_password": os.environ.get("VQE_SMTP_PASSWORD", ""),
@@ -221,6 +225,7 @@ def show_credentials() -> None:
         ("MinIO console", f"http://{port('MINIO_CONSOLE_PORT', 9001)}", "minio_root_user", "minio_root_password"),
         ("S3", f"http://{port('MINIO_PORT', 9000)}", "s3_access_key", "s3_secret_key"),
         ("Postgres, tables", f"{port('POSTGRES_PORT', 5432)}/vqe", "vqe", "catalog_db_password"),
+        ("Postgres, queue", f"{port('POSTGRES_PORT', 5432)}/vqe_queue", "vqe_queue", "queue_db_password"),
         ("Postgres, owner", f"{port('POSTGRES_PORT', 5432)}/postgres", "postgres", "postgres_password"),
         ("Kafka (TLS)", port("KAFKA_PORT", 29092), "vqe", "kafka_password"),
         ("Connect", f"http://{port('CONNECT_PORT', 8083)}", "vqe", "connect_password"),
@@ -233,7 +238,7 @@ def show_credentials() -> None:
 
 def show_environment() -> None:
     kept = ROOT / "all"
-    names = ("s3_access_key", "s3_secret_key", "catalog_db_password", "connect_password")
+    names = ("s3_access_key", "s3_secret_key", "catalog_db_password", "queue_db_password", "connect_password")
     read = {name: (kept / name).read_text() for name in names}
     lines = {
         "VQE_KAFKA_BOOTSTRAP_SERVERS": port("KAFKA_PORT", 29092),
@@ -241,6 +246,7 @@ def show_environment() -> None:
         "VQE_CONNECT_URL": f"http://{port('CONNECT_PORT', 8083)}",
         "VQE_CONNECT_PASSWORD": read["connect_password"],
         "VQE_CATALOG_URI": f"postgresql+psycopg2://vqe:{quote(read['catalog_db_password'], safe='')}@{port('POSTGRES_PORT', 5432)}/vqe",
+        "VQE_QUEUE_URI": f"postgresql+psycopg2://vqe_queue:{quote(read['queue_db_password'], safe='')}@{port('POSTGRES_PORT', 5432)}/vqe_queue",
         "VQE_WAREHOUSE": "s3://local-vqe-results/warehouse",
         "VQE_RAW_STORE": "s3://local-vqe-results",
         "AWS_ENDPOINT_URL": f"http://{port('MINIO_PORT', 9000)}",

@@ -73,7 +73,7 @@ def sweep(
         done = set() if force else completed_specs(settings, queue, planned)
         todo = [run for run in planned.runs if run.spec.spec_id not in done]
         if dry_run:
-            _show_plan(planned, todo)
+            _show_plan(planned, todo, queue, json_output)
             return 0
         if not todo:
             told = f"{planned.sweep_id}: all {len(planned.runs)} runs are completed (--force runs them again)"
@@ -256,13 +256,23 @@ def _ended_elsewhere(queue: "JobQueue", job_ids: list[str], answers: "list[tuple
     return [queue.job(job_id) for job_id, state in states.items() if state not in ("waiting", "running")]
 
 
-def _show_plan(planned: "Sweep", todo: "list[PlannedRun]") -> None:
+def _show_plan(planned: "Sweep", todo: "list[PlannedRun]", queue: "JobQueue", json_output: bool) -> None:
     from collections import Counter
 
     from rich.table import Table
 
     from simulator.cli.console import PlainConsole
 
+    jobs = queue.latest("vqe", [run.spec.spec_id for run in todo])
+    states = Counter(state for state, _ in jobs.values())
+    if json_output:
+        errors = [error for state, error in jobs.values() if state in ("failed", "dead", "cancelled")]
+        plan = {
+            "sweep_id": planned.sweep_id, "runs": len(planned.runs), "completed": len(planned.runs) - len(todo),
+            "to_run": len(todo), "jobs": dict(states), "errors": [error or "cancelled" for error in errors[:5]],
+        }  # fmt: skip
+        typer.echo(json.dumps(plan))
+        return
     table = Table("molecule", "ansatz", "optimizer", "engine", "runs", "to run", title=f"Sweep {planned.sweep_id}")
     key = lambda run: (run.name, run.spec.ansatz, run.spec.optimizer, run.spec.engine)  # noqa: E731
     waiting = Counter(map(key, todo))
@@ -271,6 +281,8 @@ def _show_plan(planned: "Sweep", todo: "list[PlannedRun]") -> None:
     console = PlainConsole()
     console.print(table)
     console.print(f"{len(planned.runs)} runs, {len(planned.runs) - len(todo)} completed, {len(todo)} to run")
+    if states:
+        console.print("in the queue: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())))
 
 
 def _show_outcome(

@@ -136,6 +136,11 @@ class JobQueue:
         wanted = list(job_ids)
         return self._database.read(lambda c: selecting.states(c, wanted))
 
+    def latest(self, kind: str, spec_ids: Iterable[str]) -> dict[str, tuple[State, str | None]]:
+        """State and error of the newest job of each specification; those that nobody asked for are left out."""
+        wanted = list(spec_ids)
+        return self._database.read(lambda c: selecting.latest(c, kind, wanted))
+
     def adopt(self, job_ids: Iterable[str], sweep_id: str) -> None:
         """Let jobs that wait, whoever asked for them, belong to a sweep: it needs what another was to run."""
         wanted = list(job_ids)

@@ -161,6 +161,14 @@ def states(connection: Connection, ids: Sequence[str]) -> dict[str, State]:
     return {row.job_id: row.state for row in rows}
 
 
+def latest(connection: Connection, kind: str, spec_ids: Sequence[str]) -> dict[str, tuple[State, str | None]]:
+    """State and error of the newest job of each specification."""
+    wanted = and_(jobs.c.kind == kind, jobs.c.spec_id.in_(texts(connection, spec_ids)))
+    newest = select(func.max(jobs.c.position)).where(wanted).group_by(jobs.c.spec_id)
+    rows = connection.execute(select(jobs.c.spec_id, jobs.c.state, jobs.c.error).where(jobs.c.position.in_(newest)))
+    return {row.spec_id: (row.state, row.error) for row in rows}
+
+
 def adopt(connection: Connection, ids: Sequence[str], sweep_id: str) -> None:
     """Let waiting jobs belong to a sweep."""
     waits = jobs.c.state == text("'waiting'")
