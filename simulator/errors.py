@@ -26,6 +26,10 @@ class DoesNotFit(InputError):
     """More memory is needed than is available now: where others use it too, it may fit later. Exit code 2."""
 
 
+class NoTables(InputError):
+    """There are no tables yet. Exit code 2."""
+
+
 class RunFailed(VqeError):
     """A run failed for a reason that is no input error, e.g. an SCF that does not converge. Exit code 1."""
 

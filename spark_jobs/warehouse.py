@@ -28,7 +28,7 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
 from pyiceberg.transforms import MonthTransform
 
-from simulator.errors import InputError, StorageError
+from simulator.errors import InputError, NoTables, StorageError
 from simulator.settings import load_object_store_settings
 from spark_jobs import tables as declared
 from spark_jobs.faults import CONNECT_SECONDS, warehouse_faults, with_timeout
@@ -141,7 +141,7 @@ class Warehouse:
                     warehouse.load(table)
         except NoSuchTableError as e:
             warehouse.catalog.close()
-            raise InputError(f"{location.data_dir} has no tables yet: build them with `vqe tables build`") from e
+            raise NoTables(f"{location.data_dir} has no tables yet: build them with `vqe tables build`") from e
         except Exception:
             warehouse.catalog.close()
             raise

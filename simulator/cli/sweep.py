@@ -11,7 +11,7 @@ import typer
 
 from simulator.cli import options as o
 from simulator.cli.run import build_after_runs, check_data_dir
-from simulator.errors import InputError, VqeError
+from simulator.errors import InputError, NoTables, VqeError
 
 if TYPE_CHECKING:
     from simulator.queue import Job, JobQueue, NewJob
@@ -110,14 +110,19 @@ def completed_specs(settings: "Settings", queue: "JobQueue", planned: "Sweep") -
     from spark_jobs.arrow.batch import build
     from spark_jobs.query import query
 
-    asked = [run.spec.spec_id for run in planned.runs]
+    asked = {run.spec.spec_id for run in planned.runs}
     known = queue.completed_specs("vqe", asked)
+    if known == asked:
+        return known
     if settings.sink == "file":
         build(settings.data_dir)  # what an interrupted sweep left in raw files counts as well
     elif not has_tables(settings):
         return known
     statement = "select distinct spec_id from vqe_results where status = 'completed'"
-    return known | {row["spec_id"] for row in query(settings.data_dir, statement).rows.to_pylist()}
+    try:
+        return known | {row["spec_id"] for row in query(settings.data_dir, statement).rows.to_pylist()}
+    except NoTables:
+        return known
 
 
 def has_tables(settings: "Settings") -> bool:

@@ -57,7 +57,8 @@ class Platform:
     def _env(self, more: dict[str, str]) -> dict[str, str]:
         base = {k: v for k, v in os.environ.items() if not k.startswith("VQE_")}
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        return {**base, **threads, **self.environment, "VQE_DATA_DIR": str(self.data_dir), **more}
+        queue = {"VQE_QUEUE_URI": f"sqlite:///{self.data_dir}-queue.db"}  # one for all workers, whatever their spools
+        return {**base, **threads, **queue, **self.environment, "VQE_DATA_DIR": str(self.data_dir), **more}
 
     def records(self, topic_prefix: str) -> list[dict[str, Any]]:
         """Every record of a stream's topics, decoded, in partition order."""

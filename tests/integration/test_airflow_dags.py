@@ -50,6 +50,7 @@ def kafka(lake: Lake) -> Iterator[dict[str, str]]:
         yield {
             "VQE_KAFKA_BOOTSTRAP_SERVERS": lake.stack.bootstrap,
             "VQE_REGISTRY_URL": lake.stack.registry_url,
+            "VQE_QUEUE_URI": lake.postgres.create("queue"),
         }
     finally:
         lake.stack.stop("registry", "kafka")
@@ -127,7 +128,7 @@ def test_the_tasks_in_python_tell_what_is_wrong(lake: Lake, tmp_path: Path) -> N
 
     def vqe(name: str, text: str, code: int = 0) -> str:
         program = tmp_path / name
-        program.write_text(f'#!/bin/sh\necho "$VQE_SINK $*: {text}"\necho told >&2\nexit {code}\n')
+        program.write_text(f"#!/bin/sh\necho '{text}'\necho \"$VQE_SINK $*: told\" >&2\nexit {code}\n")
         program.chmod(0o755)
         return str(program)
 
@@ -155,26 +156,34 @@ def test_the_tasks_in_python_tell_what_is_wrong(lake: Lake, tmp_path: Path) -> N
     assert "HTTPError: HTTP Error 404" in gone["error"]
     assert none == {"answer": "no Kafka here: nothing to check"}
 
-    sent, unnamed, failed, waits, done, silent = calls(
+    def plan(to_run: int, *errors: str) -> str:
+        return json.dumps({"sweep_id": "h2", "to_run": to_run, "errors": errors})
+
+    sent, unnamed, failed, waits, done, dead, silent = calls(
         lake,
         [
-            sweep("submit", vqe("sends", "8 jobs sent")),
-            sweep("submit", vqe("sends", "8 jobs sent"), path=""),
+            sweep("submit", vqe("sends", "8 jobs in the queue")),
+            sweep("submit", vqe("sends", "8 jobs in the queue"), path=""),
             sweep("submit", vqe("fails", "", code=2)),
-            sweep("wait_for_results", vqe("waits", "8 runs, 3 completed, 5 to run")),
-            sweep("wait_for_results", vqe("done", "10 runs, 10 completed, 0 to run")),
+            sweep("wait_for_results", vqe("waits", plan(5))),
+            sweep("wait_for_results", vqe("done", plan(0))),
+            sweep("wait_for_results", vqe("dead", plan(5, "started 3 times without a result"))),
             sweep("wait_for_results", vqe("silent", "")),
         ],
     )
-    assert sent == {"answer": "kafka sweep /h2.yaml --submit: 8 jobs sent"}
+    assert sent == {"answer": "8 jobs in the queue"}
     assert "name the sweep" in unnamed["error"]
-    assert failed == {"error": "RuntimeError: vqe sweep /h2.yaml --submit: exit 2: told\n"}
+    assert failed == {
+        "error": "RuntimeError: vqe sweep /h2.yaml --submit: exit 2: kafka sweep /h2.yaml --submit: told\n"
+    }
     assert (waits, done) == ({"answer": False}, {"answer": True})
-    assert "told no plan: kafka sweep /h2.yaml --dry-run" in silent["error"]
+    assert dead == {"error": "AirflowFailException: sweep h2: started 3 times without a result (see vqe jobs list)"}
+    assert "JSONDecodeError" in silent["error"]
 
 
 def test_a_sweep_is_sent_waited_for_and_resumed(airflow: Airflow, kafka: dict[str, str], tmp_path: Path) -> None:
     platform = Platform(kafka, tmp_path / "worker")
+    platform.vqe("jobs", "migrate")
     platform.vqe("topics")
     platform.vqe("schemas", "register")
     experiment = tmp_path / "experiment.yaml"
@@ -192,10 +201,16 @@ def test_a_sweep_is_sent_waited_for_and_resumed(airflow: Airflow, kafka: dict[st
     assert airflow.runs(SWEEP_DAG) == [run]
     assert "1 jobs done" in platform.vqe("worker", "--max-jobs", "1").stdout
     assert airflow.wait(SWEEP_DAG, run) == "success", airflow.logs()
-    # asked for again: nothing is waited for, and workers skip what is completed
+    # asked for again: there is nothing to do and nothing to wait for
     assert airflow.wait(SWEEP_DAG, airflow.trigger(SWEEP_DAG, sweep=str(experiment))) == "success", airflow.logs()
-    assert "2 skipped" in platform.vqe("worker", "--max-jobs", "2").stdout
+    assert "0 jobs done" in platform.vqe("worker", "--idle-exit", "0").stdout
     assert [r["status"] for r in platform.records("vqe_result_v")] == ["completed"] * 2
+    # a run that cannot be: the first one decides, without the DAG's retries and without waiting for the others
+    experiment.write_text("name: bad\nmolecules: [h2]\nmatrix: {basis: [no-such-basis, 6-31g]}\n")
+    run = airflow.trigger(SWEEP_DAG, sweep=str(experiment))
+    assert "0 jobs done, 1 failed" in platform.vqe("worker", "--max-jobs", "1", "--idle-exit", "120").stdout
+    assert airflow.wait(SWEEP_DAG, run) == "failed", airflow.logs()
+    assert len(airflow.tries(SWEEP_DAG, run)["wait_for_results"]) == 1
 
 
 def test_the_daily_dag_succeeds_fails_on_a_broken_batch_with_retries_and_a_mail_and_succeeds_when_mended(

@@ -1,4 +1,4 @@
-"""Sweeps, jobs and workers against the real broker: every specification has a completed result, and none is run for nothing."""
+"""Sweeps and workers whose events go to the real broker: every specification has a completed result, and none is run for nothing."""
 
 import json
 import signal
@@ -57,7 +57,7 @@ def test_a_sweep_runs_locally_skips_what_is_completed_and_resumes(platform, expe
 
 
 def test_two_workers_share_a_sweep(platform, experiment):
-    assert "8 jobs sent" in platform.vqe("sweep", experiment(SMALL), "--submit").stdout
+    assert "8 jobs in the queue" in platform.vqe("sweep", experiment(SMALL), "--submit").stdout
     with ExitStack() as workers:
         processes = [
             workers.enter_context(
@@ -73,30 +73,32 @@ def test_two_workers_share_a_sweep(platform, experiment):
     assert all(r["sweep_id"] == "small" for r in platform.records("vqe_result_v"))
 
 
-def test_a_job_submitted_again_is_skipped_unless_forced(platform, experiment):
+def test_a_job_submitted_again_is_known_unless_forced(platform, experiment):
     path = experiment("name: one\nmolecules: [h2]\n")
     platform.vqe("submit", path)
     assert "1 jobs done" in platform.vqe("worker", "--max-jobs", "1").stdout
-    platform.vqe("submit", path)
-    assert "1 skipped" in platform.vqe("worker", "--max-jobs", "1").stdout
+    assert "0 jobs in the queue, 1 known before" in platform.vqe("submit", path).stdout
+    assert "0 jobs done" in platform.vqe("worker", "--idle-exit", "0").stdout
     platform.vqe("submit", path, "--force")
     assert "1 jobs done" in platform.vqe("worker", "--max-jobs", "1").stdout
     assert list(completed(platform).values()) == [2]
 
 
-def test_a_worker_of_one_device_leaves_the_jobs_of_the_other(platform, experiment):
-    platform.vqe("submit", experiment("name: one\nmolecules: [h2]\n"))
-    on_gpu = platform.vqe("worker", "--device", "gpu", "--idle-exit", "5").stdout
-    assert on_gpu.startswith("0 jobs done, 0 failed, 0 skipped, 0 set aside")
-    assert not completed(platform)
-    assert "1 jobs done" in platform.vqe("worker", "--device", "cpu", "--idle-exit", "5").stdout
+def test_a_worker_without_a_gpu_leaves_the_jobs_for_gpus_to_others(platform, experiment):
+    path = experiment("name: two\nmolecules: [h2]\nsettings: {engine: aer}\nmatrix: {device: [cpu, gpu]}\n")
+    assert "2 jobs in the queue" in platform.vqe("submit", path).stdout
+    on_gpu = platform.vqe("worker", "--device", "gpu", "--idle-exit", "0", check=2)
+    assert "a worker for GPUs cannot run here" in on_gpu.stderr
+    assert "1 jobs done" in platform.vqe("worker", "--idle-exit", "0").stdout
+    plan = json.loads(platform.vqe("sweep", path, "--dry-run", "--json").stdout)
+    assert (plan["completed"], plan["jobs"]) == (1, {"waiting": 1})
     wrong = platform.vqe("worker", "--device", "tpu", check=2)
-    assert "want cpu or gpu" in wrong.stderr
+    assert "use cpu, gpu or all" in wrong.stderr
 
 
 def test_a_worker_killed_in_the_middle_of_a_sweep_costs_no_result_and_doubles_none(platform, experiment):
     platform.vqe("submit", experiment(SLOW))
-    first = ("worker", "--session-seconds", "6")
+    first = ("worker", "--lease-seconds", "6")
     with platform.started(*first, VQE_DATA_DIR=f"{platform.data_dir}-a") as victim:
         eventually(lambda: sum(completed(platform).values()) >= 1, 120, "a first result")
         eventually(
@@ -104,8 +106,8 @@ def test_a_worker_killed_in_the_middle_of_a_sweep_costs_no_result_and_doubles_no
         )
         victim.send_signal(signal.SIGKILL)
         victim.wait()
-    done = platform.vqe("worker", "--session-seconds", "6", "--idle-exit", "20", VQE_DATA_DIR=f"{platform.data_dir}-b")
-    assert "returned" in done.stdout
+    done = platform.vqe("worker", "--lease-seconds", "6", "--idle-exit", "20", VQE_DATA_DIR=f"{platform.data_dir}-b")
+    assert "returned" in done.stdout, done.stderr
     platform.vqe("replay", VQE_DATA_DIR=f"{platform.data_dir}-a", check=None)
     assert len(completed(platform)) == 6
     assert set(completed(platform).values()) == {1}, "the child of the killed worker ended with it"
@@ -115,12 +117,12 @@ def test_a_worker_killed_in_the_middle_of_a_sweep_costs_no_result_and_doubles_no
 def test_a_stalled_worker_and_its_successor_keep_every_run(platform, experiment):
     platform.vqe("submit", experiment(SLOW))
     with platform.started(
-        "worker", "--session-seconds", "6", "--max-jobs", "6", VQE_DATA_DIR=f"{platform.data_dir}-a"
+        "worker", "--lease-seconds", "6", "--max-jobs", "6", VQE_DATA_DIR=f"{platform.data_dir}-a"
     ) as stalled:
         eventually(lambda: platform.records("vqe_run_v"), 120, "a run under way")
         stalled.send_signal(signal.SIGSTOP)
         try:
-            platform.vqe("worker", "--session-seconds", "6", "--idle-exit", "20", VQE_DATA_DIR=f"{platform.data_dir}-b")
+            platform.vqe("worker", "--lease-seconds", "6", "--idle-exit", "20", VQE_DATA_DIR=f"{platform.data_dir}-b")
         finally:
             stalled.send_signal(signal.SIGCONT)
         eventually(lambda: len(completed(platform)) == 6, 60, "all results")
@@ -152,49 +154,21 @@ def test_sigterm_gives_the_job_back(platform, experiment):
         worker.communicate(timeout=90)
 
 
-def test_what_is_no_job_goes_to_the_dead_letter_topic_with_the_reason(platform, experiment):
-    from simulator.kafka.clients import make_producer
-
-    producer = make_producer(platform.settings())
-    producer.produce("vqe_job_v1", b"not avro at all", b"key")
-    assert producer.flush(30) == 0
-    platform.vqe("submit", experiment("name: one\nmolecules: [h2]\n"))
-    done = platform.vqe("worker", "--max-jobs", "2")
-    assert "1 jobs done" in done.stdout
-    assert "1 set aside" in done.stdout
-    ((_, message),) = platform.messages("vqe_dlq_job")
-    headers = dict(message.headers())
-    assert message.value() == b"not avro at all"
-    assert b"not a job" in headers["reason"]
-    assert headers["topic"] == b"vqe_job_v1"
-
-
-def test_a_job_whose_process_dies_three_times_is_set_aside_and_the_next_runs(platform, experiment, tmp_path):
-    """The process is killed from outside each time it starts the run, as the kernel does when memory is out."""
-    import psutil
-
-    platform.vqe(
-        "submit",
-        experiment(
-            "name: poison\nmolecules: [n2]\nsettings: {optimizer: cobyla, max_iterations: 20000, tolerance: 1e-9}\n"
-        ),
-    )
-    with platform.started("worker", "--idle-exit", "10") as worker:
-        killed = 0
-        end = time.monotonic() + 180
-        while killed < 3 and time.monotonic() < end:
-            runs = {str(r["run_id"]): r["process_id"] for r in platform.records("vqe_run_v")}
-            if len(runs) > killed:
-                newest = max(runs)
-                psutil.Process(runs[newest]).kill()
-                killed += 1
-            time.sleep(0.3)
-        out, err = worker.communicate(timeout=120)
-    assert killed == 3
-    assert "1 set aside" in out, err
-    ((_, message),) = platform.messages("vqe_dlq_job")
-    assert b"started 3 times without a result" in dict(message.headers())["reason"]
-    assert dict(message.headers())["attempts"] == b"3"
+def test_a_result_that_kafka_does_not_take_keeps_its_job_until_it_does(platform, experiment, stack):
+    platform.vqe("submit", experiment("name: away\nmolecules: [h2]\n"))
+    stack.kill("kafka")
+    try:
+        with platform.started("worker", "--max-jobs", "1", "--lease-seconds", "4", VQE_DELIVERY_SECONDS="1") as worker:
+            time.sleep(8)  # two leases
+            plan = json.loads(platform.vqe("jobs", "list", "--json").stdout)
+            assert (plan["state"], plan["attempt"]) == ("running", 1), "its lease was renewed all the while"
+            assert worker.poll() is None
+            stack.start("kafka")
+            out, err = worker.communicate(timeout=120)
+    finally:
+        stack.start("kafka")
+    assert "1 jobs done" in out, err
+    assert list(completed(platform).values()) == [1]
 
 
 def test_a_run_that_fails_is_a_result_not_a_poison_job(platform, experiment):
@@ -203,7 +177,6 @@ def test_a_run_that_fails_is_a_result_not_a_poison_job(platform, experiment):
     (result,) = platform.records("vqe_result_v")
     assert result["status"] == "failed"
     assert "no-such-basis" in result["error"]
-    assert platform.messages("vqe_dlq_job") == []
 
 
 def test_a_run_that_does_not_converge_is_completed(platform, experiment):
