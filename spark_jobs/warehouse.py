@@ -127,11 +127,11 @@ class Warehouse:
         """The warehouse of a data dir, to read.
 
         Raises:
-            InputError: there is none.
+            NoTables: there are none.
         """
         location = Location.of(data_dir)
         if not location.exists:
-            raise InputError(
+            raise NoTables(
                 f"{location.data_dir} has no tables: make a run in it, or build them with `vqe tables build`"
             )
         warehouse = cls(location, tables)
