@@ -17,9 +17,12 @@ def register(task: type[Task]) -> type[Task]:
     Raises:
         ValueError: another class has that kind.
     """
-    known = _REGISTERED.setdefault(task.kind, task)
-    if known is not task or (task.kind in _FOUND_IN and _FOUND_IN[task.kind] != (task.__module__, task.__qualname__)):
-        raise ValueError(f"task kind {task.kind} is taken by {known.__module__}.{known.__qualname__}")
+    here = (task.__module__, task.__qualname__)
+    known = _REGISTERED.get(task.kind)
+    taken_by = (known.__module__, known.__qualname__) if known is not None else _FOUND_IN.get(task.kind, here)
+    if taken_by != here:
+        raise ValueError(f"task kind {task.kind} is taken by {'.'.join(taken_by)}")
+    _REGISTERED[task.kind] = task
     return task
 
 
