@@ -174,7 +174,7 @@ class Settings(TableSettings):
     )
     exporter_port: Annotated[int, Field(ge=1, le=65535)] = Field(9108, description="Port of the exporter's /metrics.")
     exporter_interval: Annotated[float, Field(ge=1, le=3600)] = Field(
-        15.0, description="Seconds between the exporter's looks at Kafka, Connect and the PushGateway."
+        15.0, description="Seconds between the exporter's looks at Kafka, Connect, the queue and the PushGateway."
     )
     exporter_catalog_interval: Annotated[float, Field(ge=1, le=86400)] = Field(
         60.0, description="Seconds between the exporter's looks at the tables."
@@ -185,6 +185,9 @@ class Settings(TableSettings):
     batch_late_seconds: Annotated[float, Field(ge=1)] = Field(
         93_600.0,
         description="Seconds that a result may wait for the tables before the batch is late (26 h: a daily one).",
+    )
+    jobs_late_seconds: Annotated[float, Field(ge=1)] = Field(
+        21_600.0, description="Seconds that a job may wait for a worker before it is told (6 h)."
     )
     statsd_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         0, description="UDP port on which the exporter takes Airflow's StatsD packets; 0: none."

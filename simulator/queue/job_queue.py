@@ -175,6 +175,17 @@ class JobQueue:
         rows = self._database.read(lambda c: c.execute(waits.group_by(jobs.c.device)).all())
         return {device: max(0.0, (current - oldest).total_seconds()) for device, oldest, current in rows}
 
+    def expired_leases(self) -> dict[str, int]:
+        """Running jobs whose lease has ended and that no claim has put back yet, by device."""
+        return self._database.read(selecting.expired_leases)
+
+    def recently_ended(self, seconds: float) -> dict[State, int]:
+        """Jobs that failed, were cancelled or died in the last so many seconds, by state.
+
+        Those completed are left out: they are most, and no index has them by time.
+        """
+        return self._database.read(lambda c: selecting.recently_ended(c, seconds))
+
     def completed_specs(self, kind: str, spec_ids: Iterable[str] | None = None) -> set[str]:
         """Specifications of a kind that are completed, of these or of all."""
         wanted = None if spec_ids is None else list(spec_ids)

@@ -16,6 +16,7 @@ from sqlalchemy import (
     exists,
     false,
     func,
+    literal,
     or_,
     select,
     text,
@@ -26,7 +27,7 @@ from sqlalchemy import (
 from simulator.errors import InputError
 from simulator.queue.claiming import each
 from simulator.queue.records import RETRYABLE, Cancelled, Job, JobFilter, State, unpacked
-from simulator.queue.tables import checkpoints, jobs, now
+from simulator.queue.tables import checkpoints, jobs, now, seconds_from_now
 
 _SUMMARY_COLUMNS = (checkpoints.c.iteration, checkpoints.c.energy, checkpoints.c.saved_at)
 
@@ -153,6 +154,24 @@ def counts(connection: Connection) -> dict[tuple[str, str, str], int]:
         )
     )
     return {(state, device, kind): n for state, device, kind, n in rows}
+
+
+def expired_leases(connection: Connection) -> dict[str, int]:
+    """Running jobs whose lease has ended, by device."""
+    ended = and_(jobs.c.state == text("'running'"), jobs.c.lease_until < now())
+    rows = connection.execute(select(jobs.c.device, func.count()).where(ended).group_by(jobs.c.device))
+    return {row.device: row[1] for row in rows}
+
+
+def recently_ended(connection: Connection, seconds: float) -> dict[State, int]:
+    """Jobs in the states from which one comes back, those that ended within so many seconds."""
+    found: dict[State, int] = dict.fromkeys(RETRYABLE, 0)
+    rows = connection.execute(
+        select(jobs.c.state, func.count())
+        .where(matching(JobFilter(states=RETRYABLE)), jobs.c.finished_at >= seconds_from_now(literal(-seconds)))
+        .group_by(jobs.c.state)
+    )
+    return found | {row.state: row[1] for row in rows}
 
 
 def states(connection: Connection, ids: Sequence[str]) -> dict[str, State]:

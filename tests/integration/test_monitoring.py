@@ -115,7 +115,7 @@ def watched(tools, tmp_path_factory):
         | {"AWS_ENDPOINT_URL": stack.s3_endpoint, "VQE_PUSHGATEWAY_URL": watch.gateway_url, "VQE_PUSH_INTERVAL": "1",
            "VQE_CONNECT_URL": stack.connect_url, "VQE_EXPORTER_INTERVAL": "1", "VQE_EXPORTER_CATALOG_INTERVAL": "1",
            "VQE_EXPORTER_PORT": str(exporter), "VQE_METRICS_PORT": str(worker), "VQE_STATSD_PORT": str(statsd),
-           "VQE_SINK": "kafka", "NO_PROXY": HOST, "no_proxy": HOST},
+           "VQE_QUEUE_URI": f"sqlite:///{folder / 'queue.db'}", "VQE_SINK": "kafka", "NO_PROXY": HOST, "no_proxy": HOST},
         folder / "data",
     )  # fmt: skip
     try:

@@ -59,9 +59,9 @@ def claimed(queue: JobQueue, worker: str = "w", **options: Any) -> Claim:
     return found
 
 
-def lapsed(queue: JobQueue, worker: str = "w") -> Claim:
+def lapsed(queue: JobQueue, worker: str = "w", **options: Any) -> Claim:
     """A claim whose lease has ended, unless somebody claims meanwhile."""
-    found = claimed(queue, worker, lease_seconds=LAPSED)
+    found = claimed(queue, worker, lease_seconds=LAPSED, **options)
     time.sleep(2 * LAPSED)
     return found
 
@@ -520,6 +520,31 @@ def test_counts_and_the_longest_wait_are_told_by_device(queue):
     waits = queue.oldest_waiting()
     assert set(waits) == {"cpu", "gpu"}
     assert all(0 <= seconds < 60 for seconds in waits.values())
+
+
+def test_jobs_whose_lease_has_ended_are_told_until_a_claim_puts_them_back(queue):
+    queue.submit([job(1), job(2), job(3, device="gpu")])
+    claimed(queue, "well")
+    lapsed(queue, "gone", devices=("gpu",))
+    assert queue.expired_leases() == {"gpu": 1}
+    assert claimed(queue, "next", devices=("gpu",)).job.spec_id == "spec-3"
+    assert queue.expired_leases() == {}
+
+
+def test_what_failed_was_cancelled_or_died_lately_is_told_by_state(queue):
+    assert queue.recently_ended(900) == {"failed": 0, "cancelled": 0, "dead": 0}
+    ids = queue.submit([job(i) for i in range(5)]).job_ids
+    queue.complete(claimed(queue), run_id=None, summary=None)
+    for _ in range(2):
+        queue.fail(claimed(queue), "SCF does not converge")
+    queue.cancel(ids[3:4])
+    for _ in range(3):
+        queue.give_back(claimed(queue), "killed by signal 9", counts=True)
+    assert queue.recently_ended(900) == {"failed": 2, "cancelled": 1, "dead": 1}
+    time.sleep(0.1)
+    assert queue.recently_ended(0.05) == {"failed": 0, "cancelled": 0, "dead": 0}
+    queue.retry(ids)
+    assert queue.recently_ended(900) == {"failed": 0, "cancelled": 0, "dead": 0}
 
 
 def test_completed_specifications_are_told_by_kind(queue):

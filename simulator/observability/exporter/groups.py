@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
 MAX_GROUPS = 50
-PASSING = ("vqe-watch-", "vqe-outcomes", "vqe-exporter", "apicurio-")
+PASSING = ("vqe-watch-", "vqe-finished", "vqe-exporter", "apicurio-")
 """Groups that commit nothing, or have a new name at every start."""
 
 

@@ -9,13 +9,14 @@ from simulator.signals import on_stop
 
 
 def make_exporter(settings: Settings) -> Exporter:
-    """The exporter with the sources that the settings name; the tables where there is a catalog.
+    """The exporter with the sources that the settings name; tables and queue where there are any.
 
     Raises:
         InputError: settings that cannot go together.
     """
     from simulator.observability.exporter.catalog import CatalogSource
     from simulator.observability.exporter.groups import GroupSource
+    from simulator.observability.exporter.queue import QueueSource
     from simulator.observability.exporter.runs import RunBook
     from simulator.observability.exporter.topics import TopicSource
 
@@ -32,6 +33,8 @@ def make_exporter(settings: Settings) -> Exporter:
         sources.append(GatewaySource(settings))
     if CatalogSource.there(settings.data_dir):
         sources.append(CatalogSource(settings, book, lock))
+    if QueueSource.there(settings):
+        sources.append(QueueSource(settings))
     if settings.statsd_port:
         from simulator.observability.exporter.airflow import AirflowSource
 
