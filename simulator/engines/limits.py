@@ -1,7 +1,9 @@
 """What each engine needs in memory, in bytes, checked before anything is allocated."""
 
+from math import comb
 from typing import TYPE_CHECKING
 
+from simulator.engines.threads import allowed_threads
 from simulator.errors import InputError
 from simulator.memory import check_memory, n_determinants, too_many_qubits
 
@@ -10,6 +12,9 @@ if TYPE_CHECKING:
 
 MAX_AER_CHECK_QUBITS = 16
 """Largest register on which a run's final parameters are evaluated on Aer as a check."""
+
+MAX_IRREPS = 8
+"""Of D2h, the largest point group that is used."""
 
 
 def check_run(spec: "EngineSpec", norb: int, nelec: tuple[int, int]) -> None:
@@ -24,22 +29,56 @@ def check_run(spec: "EngineSpec", norb: int, nelec: tuple[int, int]) -> None:
     if spec.mapper == "parity" and norb > 1:
         n_qubits -= 2
     if spec.engine == "sector":
-        check_sector(norb, nelec)
+        # The irreps are not known yet: refused is what would not fit even in as many as there can be. The engine looks again.
+        check_sector(norb, nelec, MAX_IRREPS)
     elif spec.engine == "statevector":
         check_statevector(n_qubits)
     else:
         check_aer(spec, n_qubits)
 
 
-def check_sector(norb: int, nelec: tuple[int, int], size: int | None = None) -> None:
-    """Raises InputError when the sector engine's vectors would not fit: the state, H times it, and their work space."""
-    size = n_determinants(norb, nelec) if size is None else size
-    check_memory(f"sector engine over {size} determinants", 6 * 8 * size, "use a smaller active space")
+def check_sector(norb: int, nelec: tuple[int, int], n_irreps: int = 1, *, n_threads: int = 1) -> None:
+    """Raises InputError when the sector engine would not fit."""
+    size = n_determinants(norb, nelec)
+    shared = f" in {n_irreps} irreps" if n_irreps > 1 else ""
+    check_memory(
+        f"sector engine over {size} determinants{shared}", sector_bytes(norb, nelec, n_irreps, n_threads=n_threads),
+        "use a smaller active space",
+    )  # fmt: skip
+
+
+def sector_bytes(norb: int, nelec: tuple[int, int], n_irreps: int = 1, *, n_threads: int = 1) -> int:
+    """What the sector engine takes: vectors over the state's irrep, tables of each spin's strings, and integrals.
+
+    Args:
+        norb: spatial orbitals.
+        nelec: alpha and beta electrons.
+        n_irreps: that the determinants fall into, taken to be of one size.
+        n_threads: each has a row's work space.
+    """
+    pairs = lambda n: n * (n - 1) // 2  # noqa: E731
+    needed = 4 * 8 * n_determinants(norb, nelec) // n_irreps  # the state, H times it, and the transposes of both
+    for spin in range(1 if nelec[0] == nelec[1] else 2):
+        n, v, strings = nelec[spin], norb - nelec[spin], comb(norb, nelec[spin])
+        same_spin = 1 + (n * v + pairs(n) * pairs(v)) // n_irreps  # elements of a row, an index and a number each
+        needed += strings * (12 * same_spin + 12 * (n * v + n) + 64)  # links: three indices each
+    for n in nelec:  # ladders: a source, a target and a sign each; as the excitations' runs have them
+        doubles = pairs(n) * pairs(norb - n) * comb(norb - 4, n - 2) if 2 <= n <= norb - 2 else 0
+        singles = n * (norb - n) * comb(norb - 2, n - 1) if 1 <= n < norb else 0
+        needed += 16 * (singles + doubles // n_irreps)
+    n_pairs = norb * (norb + 1) // 2
+    return needed + n_threads * 8 * n_pairs * comb(norb, nelec[0]) // n_irreps + 2 * 8 * norb**4
 
 
 def check_statevector(n_qubits: int) -> None:
-    """Raises InputError when the statevector engine's four complex vectors would not fit."""
-    check_memory(f"statevector engine of {n_qubits} qubits", 4 * 16 * 2**n_qubits, "use a smaller active space")
+    """Raises InputError when the statevector engine would not fit."""
+    check_memory(f"statevector engine of {n_qubits} qubits", statevector_bytes(n_qubits), "use a smaller active space")
+
+
+def statevector_bytes(n_qubits: int) -> int:
+    """What the statevector engine takes: the state, H times it, and for the real or the imaginary parts of both what the sector
+    engine has, four vectors of real numbers; so 64 bytes an amplitude."""
+    return 64 * 2**n_qubits
 
 
 def check_aer(spec: "EngineSpec", n_qubits: int) -> None:
@@ -51,4 +90,6 @@ def check_aer(spec: "EngineSpec", n_qubits: int) -> None:
     density = spec.aer_method == "density_matrix" or exact_noise
     what = "density matrix" if density else "statevector"
     size = amplitude * 2 ** (2 * n_qubits if density else n_qubits)
-    check_memory(f"Aer {what} of {n_qubits} qubits", 2 * size, "use a smaller active space or another aer method")
+    # Shots of a noisy circuit are trajectories, and each thread has the state of its own.
+    states = allowed_threads() if spec.noise is not None and not density else 1
+    check_memory(f"Aer {what} of {n_qubits} qubits", states * size, "use a smaller active space or another aer method")

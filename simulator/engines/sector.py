@@ -16,6 +16,7 @@ from simulator.chemistry.problem import Problem
 from simulator.engines.layout import Layout
 from simulator.engines.limits import check_sector
 from simulator.engines.rotations import Rotations
+from simulator.engines.spin import spin_squared
 from simulator.engines.strings import StringSet, believable_irreps, irreps_of, number_pairs
 from simulator.engines.threads import engine_threads
 from simulator.operators.excitations import ExcitationSet
@@ -46,12 +47,13 @@ class SectorEngine:
         norb, nelec = problem.norb, problem.nelec
         n_determinants = fci.cistring.num_strings(norb, nelec[0]) * fci.cistring.num_strings(norb, nelec[1])
         small = len(ansatz.excitations) * n_determinants <= MAX_PLAIN
+        self._small = small
         h1, eri = problem.h1, ao2mo.restore(1, problem.eri, norb)
         irreps = None if small else believable_irreps(problem.orbsym, h1, eri, SYMMETRY_TOLERANCE)
         kept = irreps is not None and all(e.is_totally_symmetric(irreps) for e in ansatz.excitations)
         self._layout = sector_layout(norb, nelec, irreps if kept else None)
-        check_sector(norb, nelec, self._layout.size)
-        n_threads = engine_threads(n_determinants)
+        n_irreps = len(self._layout.alpha.class_sizes)
+        check_sector(norb, nelec, n_irreps, n_threads=(n_threads := engine_threads(n_determinants)))
         self._rotations = Rotations(self._layout, ansatz, n_threads=n_threads, compiled=not small)
         self._multiply: Product
         if small:
@@ -81,11 +83,8 @@ class SectorEngine:
 
     def n_electrons_and_spin(self, parameters: np.ndarray) -> tuple[float, float]:
         """<N> over the active space and <S^2> of the state."""
-        from pyscf import fci
-
-        c = self.state(parameters)
-        spin = fci.spin_op.spin_square0(c, self.problem.norb, self.problem.nelec)[0]
-        return float(np.vdot(c, c)) * sum(self.problem.nelec), float(spin)
+        c, nelec = self._state(parameters), self.problem.nelec
+        return float(np.vdot(c, c)) * sum(nelec), spin_squared(c, self._layout, nelec, compiled=not self._small)
 
     def _state(self, parameters: np.ndarray) -> np.ndarray:
         """The state's blocks, in the engine's own memory: the next call overwrites them."""

@@ -17,9 +17,12 @@ PIECES = 8
 
 
 def engine_threads(size: int) -> int:
-    """Threads for vectors over `size` determinants: OMP_NUM_THREADS, else as many as this process may use; one for short ones."""
-    if size < SINGLE_THREADED:
-        return 1
+    """Threads for vectors over `size` determinants or amplitudes; one for short ones."""
+    return 1 if size < SINGLE_THREADED else allowed_threads()
+
+
+def allowed_threads() -> int:
+    """OMP_NUM_THREADS, else as many threads as this process may run on processors."""
     given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return int(given) if given.isdecimal() and int(given) > 0 else len(os.sched_getaffinity(0))
 

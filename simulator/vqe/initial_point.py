@@ -2,11 +2,9 @@
 
 import numpy as np
 
-from simulator.chemistry.integrals import omp_threads
 from simulator.chemistry.problem import Problem
-from simulator.engines.limits import check_sector
 from simulator.errors import InputError
-from simulator.operators.excitations import ExcitationSet, Ladder
+from simulator.operators.excitations import Excitation, ExcitationSet
 from simulator.vqe.spec import RunSpec
 
 MOVABLE_POINTS = ("mp2", "hf", "zeros")
@@ -66,47 +64,36 @@ def perturbed(start: np.ndarray, seed: int) -> np.ndarray:
 def mp2_parameters(problem: Problem, excitations: ExcitationSet) -> np.ndarray:
     """UCCSD's second-order amplitudes -<D|H|HF> / gap, up to MAX_START_AMPLITUDE, shape (n_parameters,), radian.
 
-    D is the determinant that the excitation makes of Hartree-Fock's. Further repetitions start from zero.
-
-    Raises:
-        InputError: the vector H|HF> over the sector's determinants would not fit in memory.
+    D is what the excitation makes of Hartree-Fock's determinant. Further repetitions start from zero.
     """
-    from pyscf.fci import cistring
+    from pyscf import ao2mo
 
     amplitudes = np.zeros(excitations.n_parameters)
-    coupling = _hamiltonian_on_hartree_fock(problem)
+    eri = ao2mo.restore(1, problem.eri, problem.norb)
     distinct = len(dict.fromkeys(excitations.excitations))
     for k, excitation in enumerate(excitations.excitations[:distinct]):
-        address, sign = [], 1.0
-        for ladder, n_electrons in zip((excitation.alpha, excitation.beta), problem.nelec, strict=True):
-            string, its_sign = _moved_from_hartree_fock(ladder, n_electrons)
-            address.append(cistring.str2addr(problem.norb, n_electrons, string))
-            sign *= its_sign
         gap = max(excitation.gap(problem.mo_ea, problem.mo_eb), MIN_GAP)
-        amplitudes[excitations.parameter[k]] = -sign * coupling[tuple(address)] / gap
+        amplitudes[excitations.parameter[k]] = -coupling(excitation, problem.h1, eri, problem.nelec) / gap
     return np.clip(amplitudes, -MAX_START_AMPLITUDE, MAX_START_AMPLITUDE)
 
 
-def _hamiltonian_on_hartree_fock(problem: Problem) -> np.ndarray:
-    """H|HF> without the energy offset, hartree, PySCF's FCI vector, shape: (n_alpha_strings, n_beta_strings)."""
-    from pyscf.fci import cistring, direct_spin1
+def coupling(excitation: Excitation, h1: np.ndarray, eri: np.ndarray, nelec: tuple[int, int]) -> float:
+    """<HF| T^dagger H |HF> of a single or double excitation out of the lowest orbitals, hartree (Slater and Condon's rules).
 
-    norb, nelec = problem.norb, problem.nelec
-    check_sector(norb, nelec)
-    hartree_fock = np.zeros([cistring.num_strings(norb, n) for n in nelec])
-    hartree_fock[0, 0] = 1.0
-    h2 = direct_spin1.absorb_h1e(problem.h1, problem.eri, norb, nelec, 0.5)
-    with omp_threads(hartree_fock.size):
-        found = direct_spin1.contract_2e(h2, hartree_fock, norb, nelec)
-    return np.asarray(found).reshape(hartree_fock.shape)
-
-
-def _moved_from_hartree_fock(ladder: Ladder, n_electrons: int) -> tuple[int, float]:
-    """The occupation string that a ladder makes of the lowest orbitals', and its sign."""
-    created, removed = ladder
-    string, sign = (1 << n_electrons) - 1, 1.0
-    for orbital in reversed((*created, *removed)):  # the rightmost operator acts first
-        if (string & ((1 << orbital) - 1)).bit_count() % 2:
-            sign = -sign
-        string ^= 1 << orbital
-    return string, sign
+    Args:
+        excitation: T.
+        h1: hartree, shape: (norb, norb).
+        eri: (pq|rs), hartree, shape: (norb, norb, norb, norb).
+        nelec: alpha and beta electrons.
+    """
+    (created, removed), (created_beta, removed_beta) = excitation.alpha, excitation.beta
+    if created and created_beta:
+        return float(eri[created[0], removed[0], created_beta[0], removed_beta[0]])
+    spin = 0 if created else 1
+    created, removed = (excitation.alpha, excitation.beta)[spin]
+    if len(created) == 2:  # a+_a a+_b a_j a_i
+        (a, b), (j, i) = created, removed
+        return float(eri[a, i, b, j] - eri[a, j, b, i])
+    (a,), (i,) = created, removed
+    direct = sum(np.trace(eri[a, i, :n, :n]) for n in nelec)
+    return float(h1[a, i] + direct - np.trace(eri[a, : nelec[spin], : nelec[spin], i]))

@@ -128,6 +128,6 @@ def test_a_density_matrix_too_large_is_refused(monkeypatch):
 
     on_aer, _, _ = engines()
     monkeypatch.setattr(memory, "available_bytes", lambda: 4000)
-    with pytest.raises(InputError, match=r"Aer density matrix of 4 qubits needs 8\.0 KiB"):
+    with pytest.raises(InputError, match=r"Aer density matrix of 4 qubits needs 4\.0 KiB"):
         limits.check_aer(make_spec(load_molecule("h2"), engine="aer", aer_method="density_matrix"), 4)
     assert on_aer.n_parameters
