@@ -116,8 +116,10 @@ class Pool:
         self._slots: list[_Slot] = []
         self._stopping = False
         self._taken, self._unbuilt = 0, False
+        self._queue_is_away = False
         self._pause_until, self._pause = 0.0, 1.0
         self._beat_at = 0.0
+        self._renew_alone_at = 0.0
         self._alone: Claim | None = None  # a job that did not fit beside others, and gets the machine for itself
 
     def stop(self) -> None:
@@ -187,9 +189,7 @@ class Pool:
     def _fill(self, limits: PoolLimits) -> None:
         """Give each free child a job, as far as there are jobs and room."""
         if self._alone is not None:
-            if not self.running:
-                alone, self._alone = self._alone, None
-                self._begin(self._free_slot(), alone)
+            self._wait_to_be_alone(self._alone)
             return
         while not self._stopping and (limits.max_jobs is None or self._taken < limits.max_jobs):
             running = len(self.running)
@@ -205,6 +205,24 @@ class Pool:
                 return
             self._taken += 1
             self._take(claim)
+
+    def _wait_to_be_alone(self, claim: Claim) -> None:
+        """Begin the job that did not fit beside others once they have ended; until then it is kept."""
+        if not self.running:
+            self._alone = None
+            self._begin(self._free_slot(), claim)
+            return
+        if time.monotonic() < self._renew_alone_at:
+            return
+        self._renew_alone_at = time.monotonic() + self._lease / 3
+        try:
+            if self.queue.renew(claim, self._lease):
+                return
+            self.queue.cancelled(claim)
+            self.counts.cancelled += 1
+        except LeaseLost:
+            self.counts.leases_lost += 1
+        self._alone = None
 
     def _unfit(self, running: int) -> str | None:
         """Why no job is taken now: a fault in words, or nothing to tell where only memory is short; None where all is well."""
@@ -318,6 +336,8 @@ class Pool:
         except QueueAway as error:
             self._set_problem(error)
             return
+        if self._queue_is_away:
+            self._clear_problem()
         if not goes_on and not slot.cancel:
             slot.cancel = slot.stopping = True
             slot.child.interrupt()
@@ -416,7 +436,7 @@ class Pool:
         line = one_line(fault)
         if line != self.problem:
             get_logger().warning("no jobs are taken", reason=line)
-        self.problem = line
+        self.problem, self._queue_is_away = line, isinstance(fault, QueueAway)
         self._pause_until = time.monotonic() + self._pause
         self._pause = min(2 * self._pause, MAX_PAUSE_SECONDS)
         self._beat_at = 0.0
@@ -425,7 +445,7 @@ class Pool:
         if self.problem is not None:
             get_logger().info("jobs are taken again")
             self._beat_at = 0.0
-        self.problem, self._pause = None, 1.0
+        self.problem, self._queue_is_away, self._pause = None, False, 1.0
 
     def _sign_of_life(self) -> None:
         if self._heartbeat is not None:

@@ -10,6 +10,9 @@ from simulator.runs.pool import Pool, PoolCounts, PoolLimits
 from simulator.settings import Settings
 from simulator.signals import on_stop
 
+_QUEUE_RETRY_SECONDS = 2.0
+"""The pool asks a database that is away again by itself; no call may keep it from the leases of its other jobs."""
+
 
 def run_worker(
     settings: Settings, *, workers: int, threads: int, devices: Sequence[str], lease_seconds: float, heartbeat: Path | None,
@@ -34,7 +37,7 @@ def run_worker(
     """
     replayed = _deliver_what_was_left(settings)
     devices = _usable(devices)
-    with JobQueue.open(settings) as queue:
+    with JobQueue.open(settings, retry_seconds=_QUEUE_RETRY_SECONDS) as queue:
         pool = Pool(
             settings, queue, workers=workers, threads=threads, devices=devices, lease_seconds=lease_seconds,
             heartbeat=heartbeat, idle=idle,
