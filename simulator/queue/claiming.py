@@ -9,10 +9,12 @@ Two claims at the same moment see the same shares, and may both serve the owner 
 """
 
 import json
+import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, TextClause, and_, case, literal, or_, select, text, update
+from sqlalchemy import Connection, and_, case, literal, or_, select, text, update
 
 from simulator.queue.records import MAX_ATTEMPTS
 from simulator.queue.tables import jobs, now, seconds_from_now
@@ -31,7 +33,7 @@ kinds(device, kind) AS (
 ranks(device, kind, priority) AS (
   SELECT k.device, k.kind, (SELECT j.priority FROM vqe_jobs j WHERE j.state = 'waiting' AND j.device = k.device
                             AND j.kind = k.kind ORDER BY j.priority DESC LIMIT 1)
-  FROM kinds k WHERE k.kind IS NOT NULL {of_kinds}
+  FROM kinds k WHERE k.kind IS NOT NULL AND {of_kinds}
   {lower_ranks}
 ),
 lanes(device, kind, priority, owner) AS (
@@ -44,22 +46,37 @@ lanes(device, kind, priority, owner) AS (
                                         ORDER BY j.owner LIMIT 1)
   FROM lanes l WHERE l.owner IS NOT NULL
 ),
-shares(owner, n) AS (
+running(owner, n) AS (
   SELECT j.owner, count(*) FROM vqe_jobs j WHERE j.state = 'running' AND j.device IN (SELECT device FROM wanted)
   GROUP BY j.owner
 ),
+shares(device, kind, priority, owner, n) AS (
+  SELECT l.device, l.kind, l.priority, l.owner, coalesce(r.n, 0)
+  FROM lanes l LEFT JOIN running r ON r.owner = l.owner WHERE l.owner IS NOT NULL
+),
 heads(device, kind, priority, owner, n, position) AS (
-  SELECT l.device, l.kind, l.priority, l.owner, coalesce(s.n, 0),
-         (SELECT j.position FROM vqe_jobs j WHERE j.state = 'waiting' AND j.device = l.device AND j.kind = l.kind
-          AND j.priority = l.priority AND j.owner = l.owner ORDER BY j.position LIMIT 1)
-  FROM lanes l LEFT JOIN shares s ON s.owner = l.owner WHERE l.owner IS NOT NULL
+  SELECT s.device, s.kind, s.priority, s.owner, s.n,
+         (SELECT j.position FROM vqe_jobs j WHERE j.state = 'waiting' AND j.device = s.device AND j.kind = s.kind
+          AND j.priority = s.priority AND j.owner = s.owner ORDER BY j.position LIMIT 1)
+  FROM shares s WHERE {shares}
 )
 """
-_TOP_RANK = "r.priority = (SELECT max(priority) FROM ranks)"
-_LOWER_RANKS = """UNION ALL
+_FIRST = {
+    "lower_ranks": "",
+    "ranks": "r.priority = (SELECT max(priority) FROM ranks)",
+    "shares": "s.n = (SELECT min(n) FROM shares)",
+}
+"""The lanes of the highest priority whose owners have the fewest running."""
+
+_ALL = {
+    "lower_ranks": """UNION ALL
   SELECT r.device, r.kind, (SELECT j.priority FROM vqe_jobs j WHERE j.state = 'waiting' AND j.device = r.device
                             AND j.kind = r.kind AND j.priority < r.priority ORDER BY j.priority DESC LIMIT 1)
-  FROM ranks r WHERE r.priority IS NOT NULL"""
+  FROM ranks r WHERE r.priority IS NOT NULL""",
+    "ranks": "r.priority IS NOT NULL",
+    "shares": "true",
+}
+"""Every lane: other claims may hold all jobs of the first ones in this moment."""
 
 _PICK_SQLITE = "SELECT position FROM heads ORDER BY priority DESC, n, position LIMIT 1"
 
@@ -74,10 +91,24 @@ CROSS JOIN LATERAL (
 
 # A sweep has one owner, so that there is nothing to share within it.
 _PICK_OF_SWEEP = """
-SELECT j.position FROM vqe_jobs j WHERE j.state = 'waiting' AND j.sweep_id = :sweep_id
-AND j.device IN (SELECT value FROM {devices}) {of_kinds}
-ORDER BY j.priority DESC, j.position LIMIT 1 {lock}
+SELECT k.position FROM vqe_jobs k WHERE k.state = 'waiting' AND k.sweep_id = :sweep_id
+AND k.device IN (SELECT value FROM {devices}) AND {of_kinds}
+ORDER BY k.priority DESC, k.position LIMIT 1 {lock}
 """
+
+# No job is taken as long as there are some to be put back first, unless another claim is just doing that.
+_TAKE = """
+UPDATE vqe_jobs SET state = 'running', attempt = attempt + 1, token = token + 1, worker = :worker, claim_id = :claim_id,
+  lease_until = {later}, started_at = {now}, finished_at = NULL
+WHERE position = CASE WHEN :look AND EXISTS (
+  SELECT 1 FROM vqe_jobs e WHERE e.state = 'running' AND e.lease_until < {now}
+) THEN NULL ELSE ({pick}) END
+RETURNING {columns}
+"""
+_TYPES = {
+    "worker": "text", "claim_id": "text", "lease_seconds": "double precision", "look": "boolean", "devices": "text",
+    "kinds": "text", "sweep_id": "text",
+}  # fmt: skip
 
 
 def each(parameter: str, dialect: str) -> str:
@@ -92,34 +123,65 @@ def claim(
     kinds: Sequence[str] | None, sweep_id: str | None,
 ) -> Any | None:  # fmt: skip
     """The row of the job that is this worker's from now on; None when there is none for it."""
-    dialect = connection.dialect.name
-    given: dict[str, Any] = {"devices": json.dumps(list(devices))}
-    if kinds is not None:
-        given["kinds"] = json.dumps(list(kinds))
-    if sweep_id is not None:
-        given["sweep_id"] = sweep_id
-        return _take(connection, _sweep_statement(dialect, kinds is not None), given, worker, lease_seconds, claim_id)
-    taken = _take(connection, _statement(dialect, kinds is not None), given, worker, lease_seconds, claim_id)
-    if taken is None and dialect == "postgresql":
-        # Other claims hold every job of the highest priority in this moment, or there is none at all.
-        statement = _statement(dialect, kinds is not None, all_ranks=True)
-        taken = _take(connection, statement, given, worker, lease_seconds, claim_id)
+    given = {
+        "worker": worker, "claim_id": claim_id, "lease_seconds": lease_seconds, "look": True,
+        "devices": json.dumps(list(devices)), "kinds": None if kinds is None else json.dumps(list(kinds)),
+        "sweep_id": sweep_id,
+    }  # fmt: skip
+    which = "first" if sweep_id is None else "sweep"
+    taken = _take(connection, which, given)
+    if taken is None:
+        put_back_lost(connection)
+        taken = _take(connection, which, given | {"look": False})
+    if taken is None and which == "first" and connection.dialect.name == "postgresql":
+        taken = _take(connection, "all", given | {"look": False})
     return taken
 
 
-def _take(
-    connection: Connection, pick: TextClause, given: dict[str, Any], worker: str, lease_seconds: float, claim_id: str
-) -> Any | None:
-    picked = pick.bindparams(**given).columns(position=BigInteger)
-    return connection.execute(
-        update(jobs)
-        .where(jobs.c.position == picked.scalar_subquery())
-        .values(
-            state="running", attempt=jobs.c.attempt + 1, token=jobs.c.token + 1, worker=worker, claim_id=claim_id,
-            lease_until=seconds_from_now(literal(lease_seconds)), started_at=now(), finished_at=None,
-        )
-        .returning(*jobs.c)
-    ).first()  # fmt: skip
+def _take(connection: Connection, which: str, given: dict[str, Any]) -> Any | None:
+    if connection.dialect.name == "sqlite":
+        return connection.execute(_statement("sqlite", which), given).first()
+    # To plan this statement takes Postgres as long as to execute it: each connection has it planned once.
+    name = f"vqe_claim_{which}"
+    if name not in connection.info:
+        body = _sql("postgresql", which)
+        for number, parameter in enumerate(_TYPES, start=1):
+            body = re.sub(rf"(?<!:):{parameter}\b", f"${number}", body)
+        connection.exec_driver_sql(f"PREPARE {name} ({', '.join(_TYPES.values())}) AS {body}")
+        connection.info[name] = True
+    return connection.execute(_statement("postgresql", which), given).first()
+
+
+@lru_cache
+def _statement(dialect: str, which: str) -> Any:
+    if dialect == "sqlite":
+        return text(_sql(dialect, which).replace("%H:%M:", r"%H\:%M\:")).columns(*jobs.c)
+    return text(f"EXECUTE vqe_claim_{which} ({', '.join(f':{name}' for name in _TYPES)})").columns(*jobs.c)
+
+
+def _sql(dialect: str, which: str) -> str:
+    """The claim's statement; `which` lanes it looks at: `first`, `all` or those of one `sweep`."""
+    is_sqlite = dialect == "sqlite"
+    given = "k.kind IN (SELECT value FROM {})"
+    words = {
+        "devices": each("devices", dialect),
+        "of_kinds": f"(:kinds IS NULL OR {given.format(each('kinds', dialect))})",
+        "lock": "" if is_sqlite else "FOR UPDATE SKIP LOCKED",
+    }
+    if which == "sweep":
+        pick = _PICK_OF_SWEEP.format(**words)
+    else:
+        pick = _LANES.format(**words, **(_FIRST if which == "first" else _ALL))
+        pick += _PICK_SQLITE if is_sqlite else _PICK_POSTGRES
+    clock = "strftime('%Y-%m-%d %H:%M:%f000', 'now'"
+    return _TAKE.format(
+        pick=pick,
+        now=f"{clock})" if is_sqlite else "statement_timestamp()",
+        later=f"{clock}, CAST(:lease_seconds AS TEXT) || ' seconds')"
+        if is_sqlite
+        else "statement_timestamp() + make_interval(secs => :lease_seconds)",
+        columns=", ".join(f"vqe_jobs.{c.name}" for c in jobs.c),
+    )
 
 
 def found_again(connection: Connection, worker: str, claim_id: str, lease_seconds: float) -> Any | None:
@@ -169,23 +231,3 @@ def not_counted(reason: Any) -> dict[str, Any]:
         "finished_at": case((jobs.c.cancel_requested, now()), else_=None),
         "waiting_since": case((jobs.c.cancel_requested, jobs.c.waiting_since), else_=now()),
     }
-
-
-def _statement(dialect: str, of_kinds: bool, all_ranks: bool = False) -> TextClause:
-    lanes = _LANES.format(
-        devices=each("devices", dialect),
-        of_kinds=f"AND k.kind IN (SELECT value FROM {each('kinds', dialect)})" if of_kinds else "",
-        lower_ranks=_LOWER_RANKS if all_ranks else "",
-        ranks="r.priority IS NOT NULL" if all_ranks else _TOP_RANK,
-    )
-    return text(lanes + (_PICK_SQLITE if dialect == "sqlite" else _PICK_POSTGRES))
-
-
-def _sweep_statement(dialect: str, of_kinds: bool) -> TextClause:
-    return text(
-        _PICK_OF_SWEEP.format(
-            devices=each("devices", dialect),
-            of_kinds=f"AND j.kind IN (SELECT value FROM {each('kinds', dialect)})" if of_kinds else "",
-            lock="FOR UPDATE SKIP LOCKED" if dialect == "postgresql" else "",
-        )
-    )

@@ -28,6 +28,9 @@ CONNECT_SECONDS = 10
 RETRY_SECONDS = 5.0
 """How long a database that is away is tried again before its user is told."""
 
+_CONNECTIONS = 50
+"""Connections at most beside the five that are kept: a thread of the gateway or of a worker needs one at a time."""
+
 _DURABLE, _READS = "vqe_durable", "vqe_reads"
 _ALLOWED = "sqlite:////FOLDER/queue.db or postgresql+psycopg2://USER:PASSWORD@HOST/DATABASE"
 
@@ -59,13 +62,13 @@ class Database:
             if self.is_sqlite:
                 self._make_folder(url.database)
                 self._engine = sqlalchemy.create_engine(
-                    url, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS}
+                    url, hide_parameters=True, max_overflow=_CONNECTIONS, connect_args={"timeout": BUSY_SECONDS}
                 )
                 event.listen(self._engine, "connect", _on_sqlite_connect)
                 event.listen(self._engine, "begin", _on_sqlite_begin)
             else:
                 self._engine = sqlalchemy.create_engine(
-                    url, hide_parameters=True, pool_use_lifo=True, isolation_level="READ COMMITTED",
+                    url, hide_parameters=True, pool_use_lifo=True, max_overflow=_CONNECTIONS, isolation_level="READ COMMITTED",
                     connect_args=_libpq_options(url),
                 )  # fmt: skip
         except (SQLAlchemyError, ModuleNotFoundError, ValueError) as error:
@@ -81,19 +84,24 @@ class Database:
         except OSError as error:
             raise QueueAway(f"queue {path}: {error.strerror}") from None
 
-    def write(self, work: Callable[[Connection, bool], T], *, durable: bool = False) -> T:
+    def write(self, work: Callable[[Connection, bool], T], *, durable: bool = False, in_steps: bool = False) -> T:
         """What `work` answers in a transaction that is committed; begun anew where the database was away.
 
         Args:
             work: gets the connection, and whether an earlier try may have been committed although nobody said so.
             durable: the commit is on the disk before this returns. Postgres' always are.
+            in_steps: each statement is whole by itself, and Postgres commits it at once: without BEGIN and COMMIT it is
+                one round trip, not three.
 
         SQLite with synchronous=NORMAL may lose the last commits in a power cut, never its consistency. What is lost so
         may be a claim, a renewal or a checkpoint: the cut ended the worker too, whose job would have been put back
         anyway, and no old holder lives who could use a token that is given a second time. A submission, an end and a
         cancellation have been told to somebody, so they are `durable`: they wait for the disk (synchronous=FULL).
         """
-        return self._attempts(lambda again: self._transaction(work, again, {_DURABLE: durable}))
+        options: dict[str, Any] = {_DURABLE: durable}
+        if in_steps and not self.is_sqlite:
+            options["isolation_level"] = "AUTOCOMMIT"
+        return self._attempts(lambda again: self._transaction(work, again, options))
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """What `work` answers in a transaction that only reads."""
@@ -115,7 +123,7 @@ class Database:
         """Close the connections."""
         self._engine.dispose(close=os.getpid() == self._pid)
 
-    def _transaction(self, work: Callable[[Connection, bool], T], again: bool, options: dict[str, bool]) -> T:
+    def _transaction(self, work: Callable[[Connection, bool], T], again: bool, options: dict[str, Any]) -> T:
         if os.getpid() != self._pid:  # a fork: the parent's connections are not to be touched, nor closed
             self._engine.dispose(close=False)
             self._pid = os.getpid()

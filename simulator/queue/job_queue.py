@@ -224,7 +224,6 @@ class JobQueue:
             if again or earlier:
                 row = claiming.found_again(connection, worker, claim_id, lease_seconds)
             if row is None:
-                claiming.put_back_lost(connection)
                 row = claiming.claim(connection, worker, devices, lease_seconds, claim_id, kinds, sweep_id)
             if row is None:
                 return None
@@ -233,7 +232,7 @@ class JobQueue:
             assert row.lease_until is not None
             return Claim(selecting.job_of(row, saved), worker, row.token, row.lease_until)
 
-        found = self._database.write(take)
+        found = self._database.write(take, in_steps=True)
         with self._lock:
             self._unanswered.pop(worker, None)
         return found

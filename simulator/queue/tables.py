@@ -129,16 +129,18 @@ def _partial(name: str, condition: str, *columns: str, unique: bool = False) -> 
     return Index(name, *(jobs.c[c] for c in columns), unique=unique, postgresql_where=where, sqlite_where=where)
 
 
-# Each index holds the rows of one question only, so that none grows with the jobs that have ended, but for those that ask for them.
-_partial("vqe_jobs_lanes", "state = 'waiting'", "device", "kind", "priority", "owner", "position")  # a claim
-_partial("vqe_jobs_sweep", "state = 'waiting'", "sweep_id", "priority", "position")  # a claim within one sweep
-_partial("vqe_jobs_waits", "state = 'waiting'", "device", "waiting_since")
-_partial("vqe_jobs_leases", "state = 'running'", "lease_until")
-_partial("vqe_jobs_shares", "state = 'running'", "device", "owner")
+# Each index holds the rows of one question only: a job that is submitted enters few, and those of claims do not grow with what has ended.
+_partial(
+    "vqe_jobs_lanes", "state = 'waiting'", "device", "kind", "priority", "owner", "position", "waiting_since"
+)  # a claim, waits, counts
+_partial(
+    "vqe_jobs_sweep", "state = 'waiting' AND sweep_id IS NOT NULL", "sweep_id", "priority", "position"
+)  # a claim within one sweep
+_partial("vqe_jobs_leases", "state = 'running'", "lease_until", "device", "owner")  # lost workers, shares
 _partial("vqe_jobs_active", "state IN ('waiting', 'running')", "kind", "spec_id", unique=True)
 _partial("vqe_jobs_completed", "state = 'completed'", "kind", "spec_id", "position")
-Index("vqe_jobs_of_sweep", jobs.c.sweep_id, jobs.c.position)
-Index("vqe_jobs_counts", jobs.c.state, jobs.c.device, jobs.c.kind)
+_partial("vqe_jobs_of_sweep", "sweep_id IS NOT NULL", "sweep_id", "position")
+_partial("vqe_jobs_ended", "state NOT IN ('waiting', 'running')", "state", "device", "kind")  # counts
 
 checkpoints = Table(
     "vqe_job_checkpoints",

@@ -104,46 +104,65 @@ class LakeArtifacts(Artifacts):
 
 
 class Postgres:
-    """A Postgres of its own, on the loopback interface, with a password."""
+    """A Postgres of its own, on the loopback interface, with a password.
 
-    def __init__(self, directory: pathlib.Path, artifacts: LakeArtifacts | None = None):
+    Args:
+        directory: of its data and log.
+        artifacts: where its programs lie.
+        durable: it waits for the disk at each commit, as it does outside of tests.
+    """
+
+    def __init__(self, directory: pathlib.Path, artifacts: LakeArtifacts | None = None, *, durable: bool = False):
         self.artifacts = artifacts or LakeArtifacts()
         self.directory = directory.resolve()
         self.port = _free_ports(1)[0]
         self.user, self.password = "vqe", secrets.token_urlsafe(18)
+        self._durable = durable
         self._process: subprocess.Popen | None = None
 
     def start(self) -> Postgres:
-        root = os.geteuid() == 0
+        """Makes the database's files and starts the server."""
         self.directory.mkdir(parents=True)
-        data, log = self.directory / "data", self.directory / "postgres.log"
         password = self.directory / "password"
         password.write_text(self.password)
-        if root:
+        if os.geteuid() == 0:
             for path in (self.directory, password):
                 os.chown(path, NOBODY, NOBODY)
-        as_nobody: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if root else {}
-        bin_ = self.artifacts.postgres / "bin"
         done = subprocess.run(
-            [bin_ / "initdb", "-D", data, "-U", self.user, f"--pwfile={password}", "-A", "scram-sha-256", "-E", "UTF8",
-             "--locale=C", "--no-sync"],
-            capture_output=True, text=True, cwd=self.directory, **as_nobody,
+            [self.artifacts.postgres / "bin" / "initdb", "-D", self.directory / "data", "-U", self.user,
+             f"--pwfile={password}", "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync"],
+            capture_output=True, text=True, cwd=self.directory, **_as_nobody(),
         )  # fmt: skip
         if done.returncode:
             raise ServiceError(f"initdb: {done.stdout}{done.stderr}")
         password.unlink()
-        with log.open("ab") as out:
-            self._process = subprocess.Popen(
-                [bin_ / "postgres", "-D", data, "-h", HOST, "-p", str(self.port), "-k", "", "-c", "fsync=off"],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.directory, start_new_session=True,
-                preexec_fn=_die_with_parent, **as_nobody,
-            )  # fmt: skip
+        return self.start_again()
+
+    def start_again(self) -> Postgres:
+        """Starts the server on the files that are there."""
+        log = self.directory / "postgres.log"
         end = time.monotonic() + 60
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > end:
+        while True:
+            with log.open("ab") as out:
+                self._process = subprocess.Popen(
+                    [self.artifacts.postgres / "bin" / "postgres", "-D", self.directory / "data", "-h", HOST,
+                     "-p", str(self.port), "-k", "", "-c", f"fsync={'on' if self._durable else 'off'}"],
+                    stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.directory, start_new_session=True,
+                    preexec_fn=_die_with_parent, **_as_nobody(),
+                )  # fmt: skip
+            while self._process.poll() is None and not self._answers() and time.monotonic() < end:
+                time.sleep(0.1)
+            if self._process.poll() is None and self._answers():
+                return self
+            if time.monotonic() > end:
                 raise ServiceError(f"postgres did not start:\n{log.read_text()[-3000:]}")
-            time.sleep(0.1)
-        return self
+            time.sleep(0.2)  # processes of a server that was killed may still hold its shared memory
+
+    def kill(self) -> None:
+        """Ends the server as kill -9 does; its other processes end when they see it."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
 
     def _answers(self) -> bool:
         import sqlalchemy
@@ -176,6 +195,11 @@ class Postgres:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+
+
+def _as_nobody() -> dict[str, Any]:
+    """Postgres refuses to run as root."""
+    return {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
 
 
 class Lake:

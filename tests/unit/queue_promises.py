@@ -6,10 +6,12 @@ A module of tests takes them by `from queue_promises import *` and has a fixture
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from sqlalchemy.exc import OperationalError
 from waiting import eventually
 
 from simulator.errors import InputError
-from simulator.queue import Checkpoint, Claim, JobFilter, JobQueue, LeaseLost, NewJob, claiming, submitting
+from simulator.queue import Checkpoint, Claim, JobFilter, JobQueue, LeaseLost, NewJob, submitting
 from simulator.queue.database import Database
 from simulator.settings import Settings, load_settings
 
@@ -92,6 +94,9 @@ def _processes() -> Any:
     """Processes forked from one that has imported what they need; importing it in each takes a second."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["queue_promises", "simulator.queue.job_queue", "alembic.command"])
+    with pytest.MonkeyPatch.context() as patch:  # this Python's fork server imports from its own path only
+        patch.setenv("PYTHONPATH", os.pathsep.join(p for p in sys.path if p))
+        forkserver.ensure_running()
     return context
 
 
@@ -252,21 +257,24 @@ def test_a_claim_whose_answer_was_lost_is_found_again(queue, monkeypatch):
     assert [j.state for j in queue.jobs()] == ["waiting", "running"]
 
 
-def test_a_process_killed_within_a_claim_holds_nothing(place, queue):
-    queue.submit([job(1)])
-    killed(_die_before_commit, place)
-    assert claimed(queue).job.attempt == 1
+@pytest.mark.parametrize("what", ["claim", "complete"])
+def test_a_process_killed_before_its_commit_costs_no_job(place, queue, what):
+    (job_id,) = queue.submit([job(1)]).job_ids
+    killed(_die_at_commit, place, what)
+    assert queue.job(job_id).state != "completed"
+    claim = eventually(lambda: queue.claim("w"))
+    assert claim.job.attempt <= 2
+    queue.complete(claim, run_id="r", summary=None)
 
 
-def _die_before_commit(place: Place) -> None:
-    take = claiming.claim
-
-    def take_and_die(*arguments: Any) -> None:
-        assert take(*arguments) is not None
-        die()
-
-    claiming.claim = take_and_die
-    place.open().claim("dying", lease_seconds=300)
+def _die_at_commit(place: Place, what: str) -> None:
+    queue = place.open()
+    claim = queue.claim("dying", lease_seconds=0.2) if what == "complete" else None
+    sqlalchemy.event.listen(queue._database._engine, "commit", die)
+    if claim is None:
+        queue.claim("dying", lease_seconds=0.2)
+    else:
+        queue.complete(claim, run_id="r", summary=None)
 
 
 def test_a_process_killed_with_a_job_gives_it_to_the_next_when_its_lease_ends(place, queue):

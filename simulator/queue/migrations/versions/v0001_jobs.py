@@ -47,15 +47,13 @@ def upgrade() -> None:
         sa.Column("finished_at", TIME),
         sa.Column("spec_json", sa.Text, nullable=False),
     )
-    _partial("vqe_jobs_lanes", "state = 'waiting'", "device", "kind", "priority", "owner", "position")
-    _partial("vqe_jobs_sweep", "state = 'waiting'", "sweep_id", "priority", "position")
-    _partial("vqe_jobs_waits", "state = 'waiting'", "device", "waiting_since")
-    _partial("vqe_jobs_leases", "state = 'running'", "lease_until")
-    _partial("vqe_jobs_shares", "state = 'running'", "device", "owner")
+    _partial("vqe_jobs_lanes", "state = 'waiting'", "device", "kind", "priority", "owner", "position", "waiting_since")
+    _partial("vqe_jobs_sweep", "state = 'waiting' AND sweep_id IS NOT NULL", "sweep_id", "priority", "position")
+    _partial("vqe_jobs_leases", "state = 'running'", "lease_until", "device", "owner")
     _partial("vqe_jobs_active", "state IN ('waiting', 'running')", "kind", "spec_id", unique=True)
     _partial("vqe_jobs_completed", "state = 'completed'", "kind", "spec_id", "position")
-    op.create_index("vqe_jobs_of_sweep", "vqe_jobs", ["sweep_id", "position"])
-    op.create_index("vqe_jobs_counts", "vqe_jobs", ["state", "device", "kind"])
+    _partial("vqe_jobs_of_sweep", "sweep_id IS NOT NULL", "sweep_id", "position")
+    _partial("vqe_jobs_ended", "state NOT IN ('waiting', 'running')", "state", "device", "kind")
     op.create_table(
         "vqe_job_checkpoints",
         sa.Column("job_id", WORD, sa.ForeignKey("vqe_jobs.job_id"), primary_key=True),
