@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from simulator import __version__
-from simulator.cli import hamiltonian, molecules, orbitals, report, run, sql, streaming, sweep, tables, watch, worker
+from simulator.cli import hamiltonian, jobs, molecules, orbitals, report, run, sql, streaming, sweep, tables, watch, worker
 from simulator.credentials import mask
 from simulator.errors import InputError, VqeError, explained, one_line
 from simulator.signals import on_stop, raise_interrupt
@@ -45,6 +45,7 @@ app.add_typer(streaming.schemas_app, name="schemas", help="Register or check the
 app.command("topics", short_help="Create the Kafka topics that are missing.")(streaming.topics)
 app.command("replay", short_help="Deliver events that wait in the spool.")(streaming.replay)
 app.command("submit", short_help="Put a sweep's runs into the queue.")(sweep.submit)
+app.add_typer(jobs.app, name="jobs", help="List, show, cancel and retry jobs of the work queue.")
 app.command("worker", short_help="Take jobs from the queue and run them.")(worker.worker)
 app.command("exporter", short_help="Serve the platform's metrics for Prometheus.")(streaming.exporter)
 app.command("watch", short_help="Show running VQEs live.")(watch.watch)

@@ -38,12 +38,15 @@ def test_the_wheel_works_outside_the_checkout(tmp_path):
         names = archive.namelist()
         archive.extractall(tmp_path / "site")
     assert sum(name.startswith("simulator/_schemas/") for name in names) == len(list((ROOT / "schemas").glob("*.avsc")))
+    migrations = {f"simulator/queue/migrations/{name}" for name in ("env.py", "versions/v0001_jobs.py")}
+    assert migrations <= set(names)
     assert any(name.endswith("entry_points.txt") for name in names)
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)
     script = (
         "import simulator; assert '/site/' in simulator.__file__, simulator.__file__\n"
         "from simulator.events import schemas; assert len(schemas.released()) == 6\n"
-        "from simulator.cli.main import main; main(['run', 'h2', '--json'])"
+        "from simulator.cli.main import _run, main; assert _run(['jobs', 'migrate']) == 0\n"
+        "main(['run', 'h2', '--json'])"
     )
     done = subprocess.run(
         [sys.executable, "-P", "-c", script], cwd=tmp_path, capture_output=True, text=True,
