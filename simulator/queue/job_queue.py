@@ -24,6 +24,7 @@ from simulator.queue.records import (
     JobFilter,
     LeaseLost,
     NewJob,
+    QueueAway,
     State,
     Submitted,
     WorkerRow,
@@ -44,7 +45,7 @@ class JobQueue:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._unanswered: dict[str, str] = {}  # of a worker, the claim that may have been committed unseen
+        self._unanswered: dict[str, list[str]] = {}  # of a worker, claims that may have been committed unseen
         self._lock = threading.Lock()
 
     @classmethod
@@ -215,9 +216,11 @@ class JobQueue:
             sweep_id: take jobs of this sweep only.
         """
         with self._lock:
-            claim_id = self._unanswered.get(worker)
-            earlier, claim_id = claim_id is not None, claim_id or new_id()
-            self._unanswered[worker] = claim_id
+            unanswered = self._unanswered.pop(worker, [])
+            earlier = bool(unanswered)
+            claim_id = unanswered.pop() if unanswered else new_id()
+            if unanswered:
+                self._unanswered[worker] = unanswered
 
         def take(connection: Connection, again: bool) -> Claim | None:
             row = None
@@ -232,10 +235,12 @@ class JobQueue:
             assert row.lease_until is not None
             return Claim(selecting.job_of(row, saved), worker, row.token, row.lease_until)
 
-        found = self._database.write(take, in_steps=True)
-        with self._lock:
-            self._unanswered.pop(worker, None)
-        return found
+        try:
+            return self._database.write(take, in_steps=True)
+        except QueueAway:
+            with self._lock:
+                self._unanswered.setdefault(worker, []).append(claim_id)
+            raise
 
     def renew(self, claim: Claim, lease_seconds: float = LEASE_SECONDS) -> bool:
         """Keep a job for so many seconds from now; False when it was asked to stop.

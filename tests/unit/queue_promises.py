@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from multiprocessing import forkserver
@@ -21,7 +22,7 @@ from sqlalchemy.exc import OperationalError
 from waiting import eventually
 
 from simulator.errors import InputError
-from simulator.queue import Checkpoint, Claim, JobFilter, JobQueue, LeaseLost, NewJob, submitting
+from simulator.queue import Checkpoint, Claim, JobFilter, JobQueue, LeaseLost, NewJob, QueueAway, submitting
 from simulator.queue.database import Database
 from simulator.settings import Settings, load_settings
 
@@ -255,6 +256,24 @@ def test_a_claim_whose_answer_was_lost_is_found_again(queue, monkeypatch):
     claim = claimed(queue)
     assert (claim.job.attempt, claim.token) == (1, 1)
     assert [j.state for j in queue.jobs()] == ["waiting", "running"]
+
+
+def test_a_claim_that_failed_unanswered_is_the_next_one_of_its_worker(queue, monkeypatch):
+    queue.submit([job(1), job(2)])
+    monkeypatch.setattr(queue._database, "_retry_seconds", 0)
+    with_answer_lost_once(monkeypatch)
+    with pytest.raises(QueueAway):
+        queue.claim("w")
+    assert claimed(queue, "other").job.spec_id == "spec-2"
+    claim = claimed(queue, "w")
+    assert (claim.job.spec_id, claim.job.attempt) == ("spec-1", 1)
+
+
+def test_threads_of_one_worker_hold_different_jobs(queue):
+    queue.submit([job(i) for i in range(60)])
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: claimed(queue).job.job_id, range(60)))
+    assert len(set(found)) == 60
 
 
 @pytest.mark.parametrize("what", ["claim", "complete"])
@@ -612,8 +631,6 @@ def test_migrations_make_the_tables_that_the_code_declares(place, queue):
 
 
 def test_a_queue_of_a_newer_version_is_refused(place, queue):
-    from simulator.queue import QueueAway
-
     engine = sqlalchemy.create_engine(_uri(place))
     with engine.begin() as connection:
         connection.execute(sqlalchemy.text("UPDATE vqe_queue_version SET version_num = '9999'"))

@@ -1,11 +1,8 @@
 """The queue's promises on SQLite; tests/integration/test_queue.py holds them on Postgres."""
 
 import pytest
-
-pytest.register_assert_rewrite("queue_promises")
-
-from queue_promises import *  # noqa: E402, F403
-from queue_promises import Place  # noqa: E402
+from queue_promises import *  # noqa: F403
+from queue_promises import Place
 
 
 @pytest.fixture
