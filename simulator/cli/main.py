@@ -17,7 +17,20 @@ from typing import Annotated, Any
 import typer
 
 from simulator import __version__
-from simulator.cli import hamiltonian, jobs, molecules, orbitals, report, run, sql, streaming, sweep, tables, watch, worker
+from simulator.cli import (
+    hamiltonian,
+    jobs,
+    molecules,
+    orbitals,
+    report,
+    run,
+    sql,
+    streaming,
+    sweep,
+    tables,
+    watch,
+    worker,
+)
 from simulator.credentials import mask
 from simulator.errors import InputError, VqeError, explained, one_line
 from simulator.signals import on_stop, raise_interrupt
