@@ -193,7 +193,7 @@ def test_hidden_unfinished_and_foreign_files_are_left_alone(tmp_path: Path) -> N
     folder.mkdir(parents=True)
     for name in (".vqe_run_v1+local+a.avro", "vqe_run_v1+local+a.avro.tmp", "notes.txt", "other+local+a.avro"):
         (folder / name).write_bytes(b"x")
-    put(tmp_path, "raw/vqe_job_v1/partition=0/vqe_job_v1+0+0000000000000000000.avro", b"x")
+    put(tmp_path, "raw/vqe_other_v1/partition=0/vqe_other_v1+0+0000000000000000000.avro", b"x")
     put(tmp_path, "raw/vqe_run_v1/.vqe_run_v1+local+a.avro", b"x")
     assert batch.build(tmp_path).batch_id is None
 

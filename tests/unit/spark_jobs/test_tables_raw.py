@@ -43,7 +43,7 @@ def _upload(client: Any, data_dir: Path) -> None:
 def test_a_folder_and_a_bucket_name_the_same_objects(tmp_path: Path, bucket: Any) -> None:
     write_runs(tmp_path, [Run(0)])
     put(tmp_path, object_path("vqe_run_v1", 1, partition="3"), b"x")
-    put(tmp_path, "raw/vqe_job_v1/partition=0/vqe_job_v1+0+0.avro", b"x")
+    put(tmp_path, "raw/vqe_other_v1/partition=0/vqe_other_v1+0+0.avro", b"x")
     _upload(bucket, tmp_path)
     local = list(LocalStore(tmp_path).objects())
     remote = list(S3Store("local-vqe-results", bucket).objects())
