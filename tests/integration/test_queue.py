@@ -105,3 +105,20 @@ def test_calls_go_on_through_a_restart_that_is_short(place, postgres):
                 thread.result(60)
         assert len(done) == len(set(done)) == len(queue.completed_specs("vqe"))
         assert max(j.attempt for j in queue.jobs()) == 1
+
+
+def test_the_exporter_makes_no_tables_and_looks_when_they_are_there(place):
+    from simulator.observability.exporter.queue import QueueSource
+
+    source = QueueSource(place.settings())
+    for _ in range(2):
+        with pytest.raises(QueueAway, match="has no tables yet"):
+            source.look()
+    with place.open() as queue:
+        queue.submit([job(1)])
+        source.look()
+    waiting = [
+        s.value for family in source.families(True) for s in family.samples if s.labels.get("state") == "waiting"
+    ]
+    source.close()
+    assert sum(waiting) == 1
