@@ -21,6 +21,10 @@ TILE = 16
 COLUMN_BLOCK = 512
 """Columns of a row that the same-spin part takes at a time, so that the rows it joins stay in the second-level cache."""
 
+SMALL = 10_000
+"""Numbers up to which a product is one kernel in one thread: calling five takes 0.05 ms. Which way is taken does not depend on the number of
+threads: within one kernel the compiler rounds otherwise."""
+
 
 class Integrals(NamedTuple):
     """(pq|rs) between pairs of one irrep, n_pairs[k] x n_pairs[k] numbers from start[k] on."""
@@ -101,7 +105,7 @@ class Contraction:
     def into(self, out: np.ndarray, vector: np.ndarray) -> float:
         """Write H times a vector into `out`; returns <vector| H |vector>."""
         tables, transposed, product = self.tables, self._transposed, self._product
-        if self._n_threads == 1:
+        if self.layout.size < SMALL:
             return float(multiply(vector, out, transposed, product, tables))
         n_alpha, n_beta = self.layout.shape
         n_blocks = len(tables.blocks.start)

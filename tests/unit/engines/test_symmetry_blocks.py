@@ -10,7 +10,7 @@ from pyscf.fci import direct_spin1
 from simulator.chemistry.integrals import build_problem
 from simulator.chemistry.molecules import load_molecule
 from simulator.chemistry.orbitals import SYMMETRY_TOLERANCE
-from simulator.engines import rotations
+from simulator.engines import contraction, rotations
 from simulator.engines._slow.sector import uccsd_state
 from simulator.engines.contraction import Contraction
 from simulator.engines.rotations import Rotations
@@ -187,12 +187,27 @@ def test_one_and_two_threads_agree_bit_for_bit(monkeypatch):
     ansatz = uccsd(p.norb, p.nelec, orbsym=p.orbsym, spin_tied=True)
     x = np.random.default_rng(5).uniform(-0.2, 0.2, ansatz.n_parameters)
     monkeypatch.setattr(rotations, "CACHED", 2000)
+    monkeypatch.setattr(contraction, "SMALL", 0)
     found = []
     for n_threads in (1, 2, 2, 3):
         monkeypatch.setattr("simulator.engines.sector.engine_threads", lambda size, n=n_threads: n)
         engine = SectorEngine(p, ansatz)
         assert len(engine._rotations.runs) > 1
-        found.append(engine.energy_and_gradient(x))
-    for energy, gradient in found[1:]:
+        found.append((*engine.energy_and_gradient(x), engine._multiply(engine._state(x))[0]))
+    for energy, gradient, product in found[1:]:
         assert energy == found[0][0]
         np.testing.assert_array_equal(gradient, found[0][1])
+        np.testing.assert_array_equal(product, found[0][2])
+
+
+def test_one_kernel_and_several_give_the_same_product(monkeypatch):
+    irreps = np.array([0, 5, 0, 6, 7, 5])
+    h1, eri = random_integrals(6, irreps)
+    layout = sector_layout(6, (3, 3), irreps)
+    vector = np.random.default_rng(1).normal(size=layout.size)
+    taken = Contraction(layout, number_pairs(irreps), h1, eri, 2)
+    product, energy = taken(vector)
+    monkeypatch.setattr(contraction, "SMALL", 0)
+    in_pieces, its_energy = taken(vector)
+    np.testing.assert_allclose(in_pieces, product, atol=1e-12)
+    assert its_energy == pytest.approx(energy, abs=1e-11)
