@@ -98,6 +98,8 @@ def random_gates(n_qubits, n_gates, seed):
             masks = [(0, q), (q, q), (q, 0)][random.integers(3)]
         else:
             masks = tuple(random.integers(1, 2**n_qubits, 2).tolist())
+            if random.random() < 0.4:  # diagonal
+                masks = (0, masks[1])
         x.append(masks[0])
         z.append(masks[1])
     kind = np.array(kind, np.int64)
