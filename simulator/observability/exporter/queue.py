@@ -93,7 +93,7 @@ class QueueSource:
             sum(worker.problem is not None for worker in self._workers),
         )  # fmt: skip
         recent = GaugeMetricFamily(
-            "vqe_queue_recent_jobs", "Jobs that ended without a result to keep in the last 15 minutes.",
+            "vqe_queue_recent_jobs", "Jobs that failed, were cancelled or given up in the last 15 minutes.",
             labels=("state",),
         )  # fmt: skip
         for state, count in self._recent.items():
