@@ -182,7 +182,7 @@ def test_the_tasks_in_python_tell_what_is_wrong(lake: Lake, tmp_path: Path) -> N
 
 
 def test_a_sweep_is_sent_waited_for_and_resumed(airflow: Airflow, kafka: dict[str, str], tmp_path: Path) -> None:
-    platform = Platform(kafka, tmp_path / "worker")
+    platform = Platform({**kafka, "VQE_SINK": "kafka"}, tmp_path / "worker")
     platform.vqe("jobs", "migrate")
     platform.vqe("topics")
     platform.vqe("schemas", "register")

@@ -28,6 +28,13 @@ seeds: 2
 
 
 @pytest.fixture
+def platform(platform):
+    """Every command of these tests sends its events to the broker."""
+    platform.environment["VQE_SINK"] = "kafka"
+    return platform
+
+
+@pytest.fixture
 def experiment(tmp_path):
     def write(text):
         path = tmp_path / "experiment.yaml"
