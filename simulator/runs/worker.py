@@ -36,8 +36,8 @@ def run_worker(
         QueueAway: the queue's database cannot be used at the start.
     """
     replayed = _deliver_what_was_left(settings)
-    devices = _usable(devices)
     with JobQueue.open(settings, retry_seconds=_QUEUE_RETRY_SECONDS) as queue:
+        devices = _usable(devices)
         pool = Pool(
             settings, queue, workers=workers, threads=threads, devices=devices, lease_seconds=lease_seconds,
             heartbeat=heartbeat, idle=idle,
@@ -63,16 +63,28 @@ def _usable(devices: Sequence[str]) -> tuple[str, ...]:
     """
     if "gpu" not in devices:
         return tuple(devices)
-    from simulator.engines.aer import gpu_available
-
-    usable, reason = gpu_available()
-    if usable:
+    if (reason := _why_no_gpu()) is None:
         return tuple(devices)
     rest = tuple(d for d in devices if d != "gpu")
     if not rest:
         raise InputError(f"a worker for GPUs cannot run here: {reason}")
     get_logger().info("jobs for GPUs are left to other workers", reason=reason)
     return rest
+
+
+def _why_no_gpu() -> str | None:
+    """Why Aer cannot use a GPU here; None where it can. The driver is asked first, as loading Aer takes seconds."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:
+        return f"no NVIDIA driver: {error}"
+    from simulator.engines.aer import gpu_available
+
+    usable, reason = gpu_available()
+    return None if usable else reason
 
 
 def _deliver_what_was_left(settings: Settings) -> dict[str, int]:

@@ -18,6 +18,7 @@ CANARIES = {
     "AWS_ACCESS_KEY_ID": "canary-s3-id",
     "AWS_SECRET_ACCESS_KEY": "canary-s3-secret",
     "VQE_CATALOG_URI": "postgresql+psycopg2://vqe:canary-catalog@127.0.0.1:1/vqe",
+    "VQE_QUEUE_URI": "postgresql+psycopg2://vqe:canary-queue@127.0.0.1:1/vqe",
 }
 AWAY = {
     "VQE_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "VQE_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
@@ -55,7 +56,7 @@ def vqe(monkeypatch, tmp_path, capfd):
 @pytest.mark.parametrize(
     ("arguments", "log_format"),
     [(("run", "h2", "--sink", "kafka"), "json"), (("exporter", "--once"), "text"), (("sql", "select 1"), "json"),
-     (("worker",), "json"), (("doctor",), "text"),
+     (("worker", "--sink", "kafka", "--idle-exit", "0"), "json"), (("doctor",), "text"),
      *(pytest.param(*case, marks=pytest.mark.broad) for case in (
          (("run", "h2", "--sink", "kafka"), "text"), (("run", "h2", "--sink", "file"), "json"), (("tables", "list"), "text"),
          (("schemas", "register"), "json"), (("replay", "--seconds", "1"), "json")))],

@@ -40,15 +40,18 @@ WRITERS = {
 OF_KAFKA = {
     "topics": ["topics"],
     "register": ["schemas", "register"],
+    "watch": ["watch", "--sink", "kafka"],
+}
+OF_QUEUE = {
     "submit": ["submit", "one.yaml"],
     "sweep --submit": ["sweep", "one.yaml", "--submit"],
     "sweep --sink": ["sweep", "one.yaml", "--sink", "kafka"],
-    "worker": ["worker"],
-    "watch": ["watch", "--sink", "kafka"],
+    "worker": ["worker", "--idle-exit", "0"],
+    "jobs": ["jobs", "list"],
+    "cancel": ["jobs", "cancel", "0123"],
 }
-OF_REGISTRY = {name: OF_KAFKA[name] for name in ("register", "submit", "sweep --submit")}
 OF_SETTINGS = {
-    **{name: OF_KAFKA[name] for name in OF_KAFKA},
+    **OF_KAFKA, **OF_QUEUE,
     "run": ["run", "h2"], "sweep": ["sweep", "one.yaml"], "replay": ["replay"], "exporter": ["exporter", "--once"],
     "doctor": ["doctor"],
 }  # fmt: skip
@@ -261,8 +264,37 @@ def test_a_postgres_that_takes_connections_and_never_answers(capsys, monkeypatch
 )
 def test_a_registry_that_is_away_or_wrong(capsys, monkeypatch, url, codes):
     monkeypatch.setenv("VQE_REGISTRY_URL", url)
-    for arguments in OF_REGISTRY.values():
-        check(capsys, arguments, codes, "registry")
+    check(capsys, OF_KAFKA["register"], codes, "registry")
+
+
+# --- the work queue ---
+
+
+@pytest.mark.parametrize(
+    ("uri", "codes", "says"),
+    [
+        (POSTGRES, {1}, r"vqe:\*\*\*@127.0.0.1:1/db.*refused"),
+        ("nonsense", {2}, "queue"),
+        (f"mysql://u:{SECRET}@h/db", {2}, "queue"),
+    ],
+    ids=["away", "no url", "no driver"],
+)
+def test_a_queue_that_is_away_or_wrong(capsys, monkeypatch, uri, codes, says):
+    from simulator.queue import database
+
+    monkeypatch.setattr(database, "RETRY_SECONDS", 0.1)
+    monkeypatch.setenv("VQE_QUEUE_URI", uri)
+    for arguments in OF_QUEUE.values():
+        check(capsys, arguments, codes, says)
+
+
+@pytest.mark.parametrize("how", ["noise", "folder"])
+def test_a_queue_that_is_damaged(capsys, how):
+    queue = Path("vqe-data/queue.db")
+    queue.parent.mkdir()
+    queue.mkdir() if how == "folder" else queue.write_bytes(b"noise" * 2000)
+    for arguments in OF_QUEUE.values():
+        check(capsys, arguments, {1}, "queue.db.*(not a database|unable to open)")
 
 
 S3 = {
