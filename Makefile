@@ -84,7 +84,7 @@ test-services: $(VENV)/.installed-dev ## Run the streaming tests against real se
 test-sink: ## Run the Java tests of the Connect plugin
 	@mvn -B -q -f connect/avro-s3-sink test
 
-LAKE_TESTS := $(addprefix tests/integration/,test_queue.py test_spark_tables.py test_spark_queries.py test_airflow_dags.py)
+LAKE_TESTS := $(addprefix tests/integration/,test_queue.py test_queue_faults.py test_spark_tables.py test_spark_queries.py test_airflow_dags.py)
 
 test-lake: $(VENV)/.installed-dev ## Run the tests with Spark, Postgres, S3 and Airflow, which it fetches and starts
 	@$(PY) -m tests.services fetch minio kafka registry
@@ -103,7 +103,7 @@ soak: $(VENV)/.installed-dev ## Ten rounds of every fault, here and in the conta
 	@$(MAKE) -s test-sink
 	@$(PY) -m pytest tests/unit -q -n 2 --dist loadfile -m broad
 	@for round in 1 2 3 4 5 6 7 8 9 10; do $(PY) -m pytest $(STREAMING_TESTS) -q -x || exit 1; done
-	@VQE_ALL_KILLS=1 $(PY) -m pytest tests/integration/test_spark_tables.py -q -x -k killed
+	@VQE_ALL_KILLS=1 $(PY) -m pytest tests/integration/test_spark_tables.py tests/integration/test_queue_faults.py -q -x -k killed
 	@$(COMPOSE) build --quiet
 	@VQE_E2E_ROUNDS=10 GRAFANA_IMAGE=$${GRAFANA_IMAGE:-grafana/grafana:12.2.1} LOKI_IMAGE=$${LOKI_IMAGE:-grafana/loki:3.5.5} $(PY) -m pytest tests/e2e -q -x
 

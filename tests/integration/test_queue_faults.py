@@ -124,7 +124,7 @@ def test_every_specification_is_completed_once_whoever_is_killed(tmp_path, datab
             )
             kills = [fleet.kill_worker, fleet.kill_child] * KILLS
             if server is not None:
-                kills += [lambda: (server.kill(), time.sleep(2), server.start())] * KILLS
+                kills += [lambda: (server.kill(), time.sleep(2), server.start_again())] * KILLS
             random.shuffle(kills)
             end = time.monotonic() + 1800
             next_kill = time.monotonic() + 5
