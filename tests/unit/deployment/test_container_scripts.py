@@ -138,7 +138,7 @@ def test_connect_worker_asks_for_a_login_reads_only_secrets_and_shows_none_in_it
         in said
     )
     assert "\nconfig.providers.file.param.allowed.paths=/run/secrets\n" in said
-    refused = sh(script, path=tmp_path / "bin", **given | {"CONNECT_REST_USERS": "/nowhere"})
+    refused = sh(script, path=tmp_path / "bin", **given | {"CONNECT_REST_USERS": "/dev/null/nowhere"})
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1
 

@@ -152,7 +152,7 @@ def test_alertmanager_sends_mail_and_calls_by_severity_and_its_secrets_stay_in_f
     [({"VQE_ALERT_MAIL_TO": "a@b"}, "VQE_SMTP_HOST"),
      ({"VQE_ALERT_MAIL_TO": "a@b", "VQE_SMTP_HOST": "m:25", "VQE_SMTP_USER": "u"}, "VQE_SMTP_PASSWORD"),
      ({"VQE_SMTP_PASSWORD": "canary", "VQE_SMTP_PASSWORD_FILE": "/x"}, "either"),
-     ({"VQE_ALERT_WEBHOOK_URL_FILE": "/nowhere"}, "/nowhere"), ({"VQE_SMTP_TLS": "perhaps"}, "VQE_SMTP_TLS"),
+     ({"VQE_ALERT_WEBHOOK_URL_FILE": "/dev/null/nowhere"}, "/dev/null/nowhere"), ({"VQE_SMTP_TLS": "perhaps"}, "VQE_SMTP_TLS"),
      ({"VQE_ALERT_GROUP_WAIT": "1s\n  x: y"}, "no time")],
 )  # fmt: skip
 def test_settings_that_cannot_be_are_told_and_nothing_starts(tmp_path, environment, told):
