@@ -68,7 +68,8 @@ class TableSettings(BaseSettings):
     @classmethod
     def _masked_from_now_on(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            remember(value.get_secret_value())
+            uri = value.get_secret_value()
+            remember(uri if "://" in uri else "")  # of a URL its password is secret, and a word is none
         return value
 
 
@@ -215,10 +216,11 @@ class Settings(TableSettings):
                 raise ValueError(f"{name}_file {path}: {error.strerror}") from None
             except UnicodeDecodeError:
                 raise ValueError(f"{name}_file {path}: not UTF-8 text") from None
-        for name in ("kafka_password", "kafka_ssl_key_password", "registry_password", "queue_uri"):
+        for name in ("kafka_password", "kafka_ssl_key_password", "registry_password"):
             if (secret := getattr(self, name)) is not None:
                 remember(secret.get_secret_value())
-        remember(self.registry_url if "://" in self.registry_url else "")
+        for url in (self.registry_url, self.queue_uri.get_secret_value() if self.queue_uri else ""):
+            remember(url if "://" in url else "")  # of a URL its password is secret, and a word is none
         return self
 
     @field_validator("record_parameters")

@@ -49,7 +49,7 @@ class Database:
 
     def __init__(self, settings: Settings, *, retry_seconds: float = RETRY_SECONDS) -> None:
         uri = queue_uri(settings)
-        remember(uri)
+        remember(uri if "://" in uri else "")
         self._retry_seconds = retry_seconds
         try:
             url = sqlalchemy.make_url(uri)

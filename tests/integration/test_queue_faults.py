@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from simulator.events import avro
-from simulator.queue import JobQueue, QueueAway
+from simulator.queue import JobFilter, JobQueue, QueueAway
 from simulator.settings import Settings
 from tests.services.lake import LakeArtifacts, Postgres
 
@@ -126,6 +126,7 @@ def test_every_specification_is_completed_once_whoever_is_killed(tmp_path, datab
             if server is not None:
                 kills += [lambda: (server.kill(), time.sleep(2), server.start_again())] * KILLS
             random.shuffle(kills)
+            dead: list[str] = []
             end = time.monotonic() + 1800
             next_kill = time.monotonic() + 5
             while True:
@@ -133,6 +134,13 @@ def test_every_specification_is_completed_once_whoever_is_killed(tmp_path, datab
                 states = Counter({s: n for (s, _, _), n in asked_again(queue.counts).items()})
                 if states == {"completed": RUNS} and not kills:
                     break
+                if states[
+                    "dead"
+                ]:  # killed in each of its three attempts: told with the reason, and brought back by hand
+                    for job in asked_again(lambda: queue.jobs(states=["dead"])):
+                        assert "started 3 times without a result" in job.error
+                        dead.append(job.spec_id)
+                    asked_again(lambda: queue.retry(JobFilter(states=("dead",))))
                 assert time.monotonic() < end, f"{states}; {(tmp_path / 'workers.log').read_text()[-3000:]}"
                 if kills and time.monotonic() > next_kill:
                     kills.pop()()
@@ -142,6 +150,7 @@ def test_every_specification_is_completed_once_whoever_is_killed(tmp_path, datab
                 time.sleep(0.2)
     finally:
         fleet.stop()
+    assert len(dead) <= KILLS, "jobs died that nobody killed"
     found = completed_runs(data_dir)
     assert len(found) == RUNS
     assert set(found.values()) == {1}, "a specification was run to its end twice"

@@ -20,6 +20,8 @@ from spark_jobs import tables as declared
 from spark_jobs import warehouse as warehouse_module
 from spark_jobs.arrow import batch
 from spark_jobs.arrow.stager import ArrowStager
+from spark_jobs.location import Location
+from spark_jobs.lock import lock_of
 from spark_jobs.raw import LocalStore, Names, RawStore, S3Store
 from spark_jobs.tables import LEDGER, TABLES, by_name
 from spark_jobs.warehouse import Warehouse
@@ -151,7 +153,8 @@ def test_a_note_that_is_not_of_the_ledgers_rows_is_made_anew(
     """An older release, which knows no note, has written to the ledger."""
     write_runs(tmp_path, [Run(0)])
     batch.build(tmp_path)
-    with Warehouse.read(tmp_path) as warehouse:
+    location = Location.of(tmp_path)
+    with lock_of(location) as lock, Warehouse(location, lock=lock) as warehouse:
         warehouse.set_properties(by_name(LEDGER), {ledger.NAMES: note})
     ledger_reads.clear()
     write_runs(tmp_path, [Run(1)], number=1)
