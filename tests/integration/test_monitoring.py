@@ -216,7 +216,7 @@ def journey(watched, tmp_path_factory):
     path = tmp_path_factory.mktemp("sweep") / "experiment.yaml"
     path.write_text(SWEEP)
     watched.hear_airflow()
-    watched.platform.vqe("sweep", str(path), "--submit")
+    watched.platform.vqe("sweep", str(path), "--submit", "--force")  # H2 is in the tables already
     watched.platform.vqe("run", "lih", "--optimizer", "cobyla", "--max-iterations", "20", check=1)
     eventually(
         lambda: watched.value('sum(vqe_worker_jobs_total{outcome=~"done|failed|skipped"})') == 6, 120, "six jobs"

@@ -34,7 +34,7 @@ def test_every_event_of_a_run_reaches_its_topic_and_the_spool_is_empty(platform)
 
 
 def test_topics_and_schemas_are_set_up_again_without_change(platform):
-    assert platform.vqe("topics").stdout.count("present") == 8
+    assert platform.vqe("topics").stdout.count("present") == 6
     assert platform.vqe("schemas", "register").stdout.count("present") == len(SCHEMA_FILES)
 
 
