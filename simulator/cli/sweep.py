@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -164,8 +165,6 @@ def _submit(planned: "Sweep", settings: "Settings", *, force: bool, priority: in
 
 def _wait_for(queue: "JobQueue", job_ids: list[str], sweep_id: str) -> int:
     """Wait for jobs; ends with all of them, or at the first that cannot be completed."""
-    import time
-
     from simulator.queue import QueueAway
 
     while True:
@@ -191,12 +190,11 @@ def _wait_for(queue: "JobQueue", job_ids: list[str], sweep_id: str) -> int:
 
 def fitting_workers(jobs: int) -> int:
     """Runs at a time that cores and memory bear."""
-    import psutil
-
+    from simulator.memory import available_bytes
     from simulator.runs.pool import MEMORY_PER_RUN
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    by_memory = int(psutil.virtual_memory().available / MEMORY_PER_RUN)
+    by_memory = available_bytes() // MEMORY_PER_RUN
     return max(1, min(cores, by_memory, jobs))
 
 

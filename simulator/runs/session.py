@@ -95,7 +95,7 @@ class Session:
         with structlog.contextvars.bound_contextvars(run_id=run_id, spec_id=task.spec_id):
             execution = task.execution(run)
             self.sink.emit(execution.began())
-            status, error, raised, samples = self._work(run_id, execution)
+            status, error, raised, samples = self._work(run_id, task, execution)
             seconds = time.monotonic() - began
             result: Event = execution.ended(Ended(status, error, seconds, tuple(stages.rows()), samples))
             self.sink.emit(result)
@@ -103,13 +103,14 @@ class Session:
             raise raised
         return result
 
-    def _work(self, run_id: str, execution: Execution) -> tuple[str, str | None, BaseException | None, int]:
+    def _work(self, run_id: str, task: Task, execution: Execution) -> tuple[str, str | None, BaseException | None, int]:
         """Status, error line, the exception behind it, and the monitor's samples."""
         from simulator.observability.monitor import Monitor
 
         monitor = Monitor(run_id, self.sink.emit, interval=self.settings.monitor_interval)
         try:
             with monitor:
+                task.check_size()
                 whole = execution.execute()
             # A stop that came too late to shorten the run counts all the same: its caller is told one thing.
             self.stop_requested |= not whole

@@ -1,11 +1,17 @@
-"""Fixtures of the streaming tests: the services with topics and schemas, and clean topics for each test."""
+"""Fixtures: for the streaming tests the services with topics and schemas, and clean topics for each; a Postgres for the queue's."""
 
 import contextlib
+import os
 import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from .platform import Platform
+
+if TYPE_CHECKING:
+    from tests.services.lake import Postgres
 
 
 def service_environment(stack, how: str = "plaintext") -> dict[str, str]:
@@ -45,3 +51,17 @@ def _drop_topics(platform: Platform) -> None:
     end = time.monotonic() + 30
     while wanted() and time.monotonic() < end:
         time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def postgres() -> "Iterator[Postgres]":
+    """A Postgres of the module's own, which its tests may kill."""
+    from tests.services.lake import LakeArtifacts, Postgres
+
+    artifacts = LakeArtifacts()
+    artifacts.fetch(("postgres",))
+    server = Postgres(artifacts.root / "stacks" / f"queue-{os.getpid()}", artifacts)
+    try:
+        yield server.start()
+    finally:
+        server.stop()

@@ -1,8 +1,6 @@
 """The queue's promises on a real Postgres, and what happens when it is killed."""
 
-import os
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -14,20 +12,8 @@ from queue_promises import Place, claimed, eventually, job  # noqa: E402
 
 from simulator.cli.main import _run  # noqa: E402
 from simulator.queue import Checkpoint, JobQueue, QueueAway  # noqa: E402
-from tests.services.lake import LakeArtifacts, Postgres  # noqa: E402
 
 pytestmark = pytest.mark.timeout(600)
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    artifacts = LakeArtifacts()
-    artifacts.fetch(("postgres",))
-    server = Postgres(artifacts.root / "stacks" / f"queue-{os.getpid()}", artifacts)
-    try:
-        yield server.start()
-    finally:
-        server.stop()
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,8 @@ import pytest
 from simulator.events import avro
 from simulator.queue import JobFilter, JobQueue, QueueAway
 from simulator.settings import Settings
-from tests.services.lake import LakeArtifacts, Postgres
+from tests.services.lake import Postgres
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(3600)
 RUNS, KILLS = (200, 20) if os.environ.get("VQE_ALL_KILLS") == "1" else (45, 3)
@@ -69,17 +69,6 @@ class Fleet:
         self.log.close()
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    artifacts = LakeArtifacts()
-    artifacts.fetch(("postgres",))
-    server = Postgres(artifacts.root / "stacks" / f"faults-{os.getpid()}", artifacts)
-    try:
-        yield server.start()
-    finally:
-        server.stop()
-
-
 def completed_runs(data_dir: Path) -> Counter[str]:
     """Completed runs by specification, of the raw files and of those that are being written."""
     found: dict[str, str] = {}
@@ -89,17 +78,6 @@ def completed_runs(data_dir: Path) -> Counter[str]:
                 if record["status"] == "completed":
                     found[record["run_id"]] = record["spec_id"]
     return Counter(found.values())
-
-
-def asked_again(look: Callable[[], object]) -> object:
-    """What the queue answers, however often its database is killed meanwhile."""
-    end = time.monotonic() + 120
-    while True:
-        try:
-            return look()
-        except QueueAway:
-            assert time.monotonic() < end
-            time.sleep(0.2)
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
@@ -131,16 +109,16 @@ def test_every_specification_is_completed_once_whoever_is_killed(tmp_path, datab
             next_kill = time.monotonic() + 5
             while True:
                 fleet.fill()
-                states = Counter({s: n for (s, _, _), n in asked_again(queue.counts).items()})
+                states = Counter({s: n for (s, _, _), n in eventually(queue.counts, not_yet=QueueAway).items()})
                 if states == {"completed": RUNS} and not kills:
                     break
                 if states[
                     "dead"
                 ]:  # killed in each of its three attempts: told with the reason, and brought back by hand
-                    for job in asked_again(lambda: queue.jobs(states=["dead"])):
+                    for job in eventually(lambda: queue.jobs(states=["dead"]), not_yet=QueueAway):
                         assert "started 3 times without a result" in job.error
                         dead.append(job.spec_id)
-                    asked_again(lambda: queue.retry(JobFilter(states=("dead",))))
+                    eventually(lambda: queue.retry(JobFilter(states=("dead",))), not_yet=QueueAway)
                 assert time.monotonic() < end, f"{states}; {(tmp_path / 'workers.log').read_text()[-3000:]}"
                 if kills and time.monotonic() > next_kill:
                     kills.pop()()

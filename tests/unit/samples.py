@@ -3,6 +3,7 @@
 import time
 
 from simulator.chemistry.molecules import load_molecule
+from simulator.errors import StorageError
 from simulator.events.records import Iteration, Result, Run, SystemMetrics, new_id, now_micros
 from simulator.vqe.records import spec_record
 from simulator.vqe.spec import make_spec
@@ -29,6 +30,29 @@ def a_result(n_parameters: int = 3, **given) -> Result:
         ],
     }  # fmt: skip
     return Result(**{**fields, **given})
+
+
+class ListSink:
+    """Keeps events in memory; fails from the n-th on when asked to."""
+
+    def __init__(self, fails_after: int | None = None) -> None:
+        self.events: list = []
+        self.fails_after = fails_after
+
+    def emit(self, event) -> None:
+        if self.fails_after is not None and len(self.events) >= self.fails_after:
+            raise StorageError("the disk is full")
+        self.events.append(event)
+
+    def flush(self) -> None: ...
+
+    def deliver(self, seconds: float) -> bool:
+        return True
+
+    def close(self) -> None: ...
+
+    def of(self, cls) -> list:
+        return [e for e in self.events if isinstance(e, cls)]
 
 
 def spin(seconds: float) -> None:

@@ -127,7 +127,6 @@ class Thrown:
     def execute(self) -> bool:
         import random
 
-        self.dice.check_size()
         with self.run.stages("throwing"):
             rng = random.Random(self.dice.seed)
             self.eyes = sum(rng.randint(1, 6) for _ in range(self.dice.number))

@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+from samples import ListSink
 
 import simulator.vqe.loop
 import simulator.vqe.search
@@ -24,17 +25,6 @@ ENGINES = {
     "aer": {"engine": "aer"},
     "shots": {"engine": "aer", "shots": 100},
 }
-
-
-class ListSink:
-    def __init__(self) -> None:
-        self.events: list = []
-
-    def emit(self, event) -> None:
-        self.events.append(event)
-
-    def flush(self) -> None: ...
-    def close(self) -> None: ...
 
 
 class StopAt:

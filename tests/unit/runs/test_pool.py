@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from waiting import eventually
 
 from simulator.chemistry.molecules import load_molecule
 from simulator.errors import StorageError
@@ -73,14 +74,6 @@ def worker(settings: Settings, *arguments: str, **environment: str):
         process.communicate()
 
 
-def until(condition, what: str, seconds: float = 120.0):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.05)
-    return found
-
-
 def child_of(process: subprocess.Popen) -> int:
     """The process that runs VQE: the one of the worker's children that is not multiprocessing's resource tracker."""
     for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
@@ -92,12 +85,14 @@ def child_of(process: subprocess.Popen) -> int:
 def test_a_killed_workers_job_goes_on_from_its_checkpoint(settings, queue):
     (job_id,) = queue.submit([asked(make_spec(load_molecule("beh2"), **ENDLESS), "beh2")]).job_ids
     with worker(settings, "--lease-seconds", "2") as first:
-        saved = until(lambda: queue.job(job_id).checkpoint, "a checkpoint")
+        saved = eventually(lambda: queue.job(job_id).checkpoint, what="a checkpoint")
         os.kill(first.pid, signal.SIGKILL)
     assert queue.job(job_id).state == "running"
     with worker(settings, "--lease-seconds", "30") as second:
-        until(lambda: queue.job(job_id).attempt == 2, "the job taken again")
-        until(lambda: queue.job(job_id).checkpoint.run_id != saved.run_id, "a checkpoint of the second attempt")
+        eventually(lambda: queue.job(job_id).attempt == 2, what="the job taken again")
+        eventually(
+            lambda: queue.job(job_id).checkpoint.run_id != saved.run_id, what="a checkpoint of the second attempt"
+        )
         second.send_signal(signal.SIGTERM)
         out, err = second.communicate()
     assert second.returncode == 0, err
@@ -122,9 +117,9 @@ def test_a_process_that_dies_each_time_makes_its_job_dead_and_the_next_runs(sett
                 run_id = job.checkpoint.run_id if job.checkpoint else None
                 return run_id if job.attempt == attempt and run_id != before else None
 
-            before = until(begun, f"a checkpoint of attempt {attempt}")
+            before = eventually(begun, what=f"a checkpoint of attempt {attempt}")
             os.kill(child_of(process), signal.SIGKILL)
-        until(lambda: queue.job(good).state == "completed", "the job behind it")
+        eventually(lambda: queue.job(good).state == "completed", what="the job behind it")
     dead = queue.job(poison)
     assert dead.state == "dead"
     assert (
@@ -164,10 +159,10 @@ def test_a_forced_job_does_not_take_an_older_result_for_its_own(settings, queue)
 def test_a_cancelled_run_stops_within_a_second_and_keeps_what_ran(settings, queue):
     (job_id,) = queue.submit([asked(make_spec(load_molecule("beh2"), **ENDLESS), "beh2")]).job_ids
     with worker(settings):
-        until(lambda: queue.job(job_id).checkpoint, "iterations")
+        eventually(lambda: queue.job(job_id).checkpoint, what="iterations")
         began = time.monotonic()
         queue.cancel([job_id])
-        until(lambda: queue.job(job_id).state == "cancelled", "the end", 20)
+        eventually(lambda: queue.job(job_id).state == "cancelled", 20, "the end")
         seconds = time.monotonic() - began
     (result,) = results(settings)
     job = queue.job(job_id)
@@ -180,13 +175,13 @@ def test_a_cancelled_run_stops_within_a_second_and_keeps_what_ran(settings, queu
 def test_a_worker_that_slept_past_its_lease_tells_the_queue_nothing(settings, queue):
     (job_id,) = queue.submit([asked(make_spec(load_molecule("beh2"), **ENDLESS), "beh2")]).job_ids
     with worker(settings, "--lease-seconds", "2") as sleeper:
-        until(lambda: queue.job(job_id).checkpoint, "a run under way")
+        eventually(lambda: queue.job(job_id).checkpoint, what="a run under way")
         os.kill(sleeper.pid, signal.SIGSTOP)
         with worker(settings, "--lease-seconds", "60") as other:
-            until(lambda: queue.job(job_id).attempt == 2, "the job taken by another")
+            eventually(lambda: queue.job(job_id).attempt == 2, what="the job taken by another")
             token = queue.job(job_id).token
             os.kill(sleeper.pid, signal.SIGCONT)
-            until(lambda: any(r["attempt"] == 1 for r in results(settings)), "the sleeper's run stopped")
+            eventually(lambda: any(r["attempt"] == 1 for r in results(settings)), what="the sleeper's run stopped")
             assert (queue.job(job_id).state, queue.job(job_id).token) == ("running", token)
             other.send_signal(signal.SIGTERM)
             other.communicate()
@@ -271,7 +266,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path, settings):
         "name: long\nmolecules: [lih, beh2]\nsettings: {optimizer: nelder-mead, tolerance: 1e-15, max_iterations: 10000000}\n"
     )
     first = vqe(tmp_path, "sweep", "long.yaml", "--workers", "2", "--json")
-    until(lambda: len(list(settings.raw_dir.glob("vqe_iteration_v1/*/.*.part"))) == 2, "both run")
+    eventually(lambda: len(list(settings.raw_dir.glob("vqe_iteration_v1/*/.*.part"))) == 2, what="both run")
     time.sleep(1)
     first.send_signal(signal.SIGINT)
     _, err = first.communicate()
@@ -280,7 +275,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path, settings):
         assert Counter(job.state for job in queue.jobs()) == {"waiting": 2}
         assert all(job.checkpoint_iteration is not None for job in queue.jobs())
     second = vqe(tmp_path, "sweep", "long.yaml", "--workers", "2", "--json")
-    until(lambda: len(list(settings.raw_dir.glob("vqe_iteration_v1/*/.*.part"))) == 2, "both run again")
+    eventually(lambda: len(list(settings.raw_dir.glob("vqe_iteration_v1/*/.*.part"))) == 2, what="both run again")
     time.sleep(1)
     second.send_signal(signal.SIGINT)
     out, err = second.communicate()
@@ -311,7 +306,7 @@ def test_waiting_for_jobs_ends_at_the_outcome_that_decides(tmp_path, settings, c
     (tmp_path / "asked.yaml").write_text(content)
     waiting = vqe(tmp_path, "submit", "asked.yaml", "--wait")
     with JobQueue.open(settings) as queue:
-        until(queue.counts, "the job in the queue")
+        eventually(queue.counts, what="the job in the queue")
         Pool(settings, queue).run(PoolLimits(max_jobs=1))
     out, err = waiting.communicate()
     assert (waiting.returncode, says in out + err) == (code, True), out + err

@@ -9,6 +9,8 @@ import time
 
 import numpy as np
 import pytest
+from samples import ListSink
+from waiting import eventually
 
 from simulator.checkpoint import Checkpoint
 from simulator.chemistry.molecules import load_molecule
@@ -19,20 +21,6 @@ from simulator.runs.session import Session
 from simulator.settings import Settings
 from simulator.tasks.vqe.task import VqeTask
 from simulator.vqe.spec import make_spec
-
-
-class ListSink:
-    def __init__(self) -> None:
-        self.events: list = []
-
-    def emit(self, event) -> None:
-        self.events.append(event)
-
-    def flush(self) -> None: ...
-    def close(self) -> None: ...
-
-    def of(self, cls) -> list:
-        return [e for e in self.events if isinstance(e, cls)]
 
 
 def session(tmp_path) -> Session:
@@ -179,11 +167,8 @@ ENDLESS = ("run", "beh2", "--optimizer", "nelder-mead", "--tolerance", "1e-15", 
 def test_the_command_resumes_what_was_stopped_or_killed(tmp_path, end):
     process = vqe(tmp_path, *ENDLESS, "--json", VQE_CHECKPOINT_SECONDS="0.2")
     folder = tmp_path / "vqe-data" / "checkpoints"
-    deadline = time.monotonic() + 120
-    while not list(folder.glob("*.json")):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    eventually(lambda: list(folder.glob("*.json")) or process.poll() is not None, what="a checkpoint")
+    assert process.poll() is None, process.communicate()
     process.send_signal(end)
     _, err = process.communicate()
     (left,) = [path.stem for path in folder.glob("*.json")]
@@ -192,10 +177,9 @@ def test_the_command_resumes_what_was_stopped_or_killed(tmp_path, end):
         assert process.returncode == 130
         assert f"vqe: go on with it by vqe run --resume {left}" in err
     again = vqe(tmp_path, "run", "--resume", left, "--json", VQE_CHECKPOINT_SECONDS="3600")
-    time.sleep(0.1)
-    while not list((tmp_path / "vqe-data" / "raw").glob("vqe_iteration_v1/*/.*.part")):
-        assert again.poll() is None, again.communicate()
-        time.sleep(0.05)
+    written = (tmp_path / "vqe-data" / "raw").glob
+    eventually(lambda: list(written("vqe_iteration_v1/*/.*.part")) or again.poll() is not None, what="iterations")
+    assert again.poll() is None, again.communicate()
     time.sleep(0.5)
     again.send_signal(signal.SIGINT)
     out, err = again.communicate()

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from samples import ListSink
 
 from simulator.chemistry.molecules import load_molecule
 from simulator.errors import InputError, RunFailed, StorageError
@@ -12,25 +13,6 @@ from simulator.settings import Settings
 from simulator.tasks.vqe.summary import exit_code
 from simulator.tasks.vqe.task import VqeTask
 from simulator.vqe.spec import make_spec
-
-
-class ListSink:
-    """Keeps events in memory; fails from the n-th on when asked to."""
-
-    def __init__(self, fails_after: int | None = None) -> None:
-        self.events: list = []
-        self.fails_after = fails_after
-
-    def emit(self, event) -> None:
-        if self.fails_after is not None and len(self.events) >= self.fails_after:
-            raise StorageError("the disk is full")
-        self.events.append(event)
-
-    def flush(self) -> None: ...
-    def close(self) -> None: ...
-
-    def of(self, cls) -> list:
-        return [e for e in self.events if isinstance(e, cls)]
 
 
 @pytest.fixture
