@@ -1,16 +1,18 @@
 """Jobs into the queue: what is known already is not put there a second time.
 
-Rows travel as one JSON text a statement, of which the database makes a table: the client's share of a hundred thousand jobs
-is a few seconds of CPU, and no database's limit on parameters is met.
+Rows travel as one JSON text a statement, of which the database makes a table: no database's limit on parameters is met. Many
+jobs at once go to Postgres by COPY, which spares it parsing a hundred megabytes of JSON.
 """
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 from simulator.errors import InputError
 from simulator.events.records import new_id
@@ -20,6 +22,9 @@ _ROWS = 2_000
 """Jobs a statement: a few MB of JSON."""
 _ANALYZE_FROM = 5_000
 """Jobs at once from which Postgres counts the table anew: it would plan with the numbers of the empty one."""
+
+_COPY_FROM = 500
+"""Jobs a statement from which COPY is quicker than JSON."""
 
 _FIELDS = {
     "n": "integer", "job_id": "text", "kind": "text", "spec_id": "text", "name": "text", "sweep_id": "text",
@@ -129,16 +134,51 @@ def _known(connection: Connection, wanted: Sequence[Request]) -> dict[int, str]:
 def _insert(connection: Connection, wanted: Sequence[Request]) -> set[str]:
     """Ids of the jobs that were inserted. The index of active specifications lets no second one in."""
     now = "statement_timestamp()" if connection.dialect.name == "postgresql" else _SQLITE_NOW
-    return {
-        row[0]
-        for row in _with_rows(
-            connection,
-            f"INSERT INTO vqe_jobs ({_COLUMNS}, state, attempt, token, cancel_requested, created_at, waiting_since)"
-            f" SELECT {_COLUMNS}, 'waiting', 0, 0, false, {now}, {now} FROM {{rows}} WHERE true ORDER BY r.n"
-            " ON CONFLICT DO NOTHING RETURNING job_id",
-            [r.row() for r in wanted],
-        )
+    insert = (
+        f"INSERT INTO vqe_jobs ({_COLUMNS}, state, attempt, token, cancel_requested, created_at, waiting_since)"
+        f" SELECT {_COLUMNS}, 'waiting', 0, 0, false, {now}, {now} FROM {{rows}} WHERE true ORDER BY r.n"
+        " ON CONFLICT DO NOTHING RETURNING job_id"
+    )
+    if len(wanted) >= _COPY_FROM and connection.dialect.driver == "psycopg2" and _copy(connection, wanted):
+        return {r.job_id for r in wanted}
+    return {row[0] for row in _with_rows(connection, insert, [r.row() for r in wanted])}
+
+
+def _copy(connection: Connection, wanted: Sequence[Request]) -> bool:
+    """Whether COPY took all jobs. It takes none where another client has just submitted one of them: it knows no ON CONFLICT."""
+    at = connection.scalar(text("SELECT statement_timestamp()"))
+    rest = {
+        "state": "waiting",
+        "attempt": 0,
+        "token": 0,
+        "cancel_requested": False,
+        "created_at": at,
+        "waiting_since": at,
     }
+    columns = [*_COLUMNS.split(", "), *rest]
+    rows = ("\t".join(_copied(row[name]) for name in columns) for row in (r.row() | rest for r in wanted))
+    lines = io.BytesIO("".join(row + "\n" for row in rows).encode())
+    driver: Any = connection.dialect.loaded_dbapi
+    try:
+        with connection.begin_nested(), connection.connection.cursor() as cursor:
+            cursor.copy_expert(f"COPY vqe_jobs ({', '.join(columns)}) FROM STDIN", lines, size=1 << 20)
+    except driver.IntegrityError:
+        return False
+    except driver.Error as error:  # SQLAlchemy sees no error of a cursor that is not its own
+        raise DBAPIError.instance("COPY vqe_jobs", None, error, driver.Error, dialect=connection.dialect) from error
+    return True
+
+
+_COPY_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+
+
+def _copied(value: Any) -> str:
+    """A value in COPY's text format (PostgreSQL's manual, COPY, File Formats)."""
+    if value is None:
+        return r"\N"
+    if isinstance(value, bool):
+        return "t" if value else "f"
+    return str(value).translate(_COPY_ESCAPES)
 
 
 _SQLITE_NOW = r"strftime('%Y-%m-%d %H\:%M\:%f000', 'now')"

@@ -53,9 +53,9 @@ def _drop_topics(platform: Platform) -> None:
         time.sleep(0.2)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def postgres() -> "Iterator[Postgres]":
-    """A Postgres of the module's own, which its tests may kill."""
+    """A Postgres of the queue's tests, which they may kill; each makes a database of its own in it."""
     from tests.services.lake import LakeArtifacts, Postgres
 
     artifacts = LakeArtifacts()

@@ -169,17 +169,55 @@ def test_a_submission_whose_answer_was_lost_is_made_once(queue, monkeypatch):
     assert [queue.job(i).spec_id for i in found.job_ids] == ["spec-0", "spec-1", "spec-2"]
 
 
+def test_many_jobs_at_once_are_stored_as_they_are_given(queue):
+    """So many travel another way than a few do, with every character that means something on the way."""
+    odd = ["\t", "\n", "\r", "\\", "\\N", "\\.", '"', "'", "{}", "é", "\U0001f600", ""]
+    names = [f"{a}h2{b}" for a in odd for b in odd] * 5
+    wanted = [
+        job(i, owner=f"owner {i % 7}", priority=i % 3, sweep_id=None if i % 2 else "s", tags=(name,), force=i % 11 == 0)
+        for i, name in enumerate(names)
+    ]
+    wanted = [
+        replace(j, name=name, spec_json=f'{{"a": "{i}"}}' + name)
+        for i, (j, name) in enumerate(zip(wanted, names, strict=True))
+    ]
+    assert len(wanted) > submitting._COPY_FROM
+    known = queue.submit([wanted[3]]).job_ids
+    done = queue.submit(wanted)
+    assert (done.n_new, done.n_known, done.job_ids[3:4]) == (len(wanted) - 1, 1, known)
+    stored = {j.job_id: j for j in queue.jobs()}
+    fields = (
+        "kind",
+        "spec_id",
+        "name",
+        "sweep_id",
+        "owner",
+        "priority",
+        "device",
+        "project",
+        "tags",
+        "force",
+        "spec_json",
+    )
+    for asked, job_id in zip(wanted, done.job_ids, strict=True):
+        assert {f: getattr(stored[job_id], f) for f in fields} == {f: getattr(asked, f) for f in fields}
+        assert (stored[job_id].state, stored[job_id].attempt) == ("waiting", 0)
+    # in the order in which they were given; asked again they are the same jobs
+    assert [j.job_id for j in reversed(queue.jobs())] == [known[0], *(i for i in done.job_ids if i != known[0])]
+    assert queue.submit(wanted).job_ids == done.job_ids
+
+
 def test_processes_that_submit_the_same_specifications_make_one_job_of_each(place, queue):
     found = in_processes(4, _submit, place)
-    assert len(queue.jobs()) == 300
+    assert len(queue.jobs()) == 600
     assert len({tuple(ids) for ids, _ in found}) == 1
-    assert sum(n for _, n in found) == 300
+    assert sum(n for _, n in found) == 600
 
 
 def _submit(i: int, place: Place) -> tuple[list[str], int]:
     with place.open() as queue:
-        numbers = list(range(300))
-        order = numbers[i * 70 :] + numbers[: i * 70]
+        numbers = list(range(600))
+        order = numbers[i * 140 :] + numbers[: i * 140]
         found = queue.submit([job(n, idempotency_key=f"k{n}") for n in order])
         by_number = dict(zip(order, found.job_ids, strict=True))
         return [by_number[n] for n in numbers], found.n_new
