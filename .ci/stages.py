@@ -33,15 +33,23 @@ class Stage:
     process: "subprocess.Popen[bytes] | None" = None
     began: float = 0.0
     seconds: float = 0.0
+    busy: float = 0.0  # cores that computed while it ran, for whomever
     ended: bool = False
     passed: bool = False
+    _computed: float = 0.0
 
     @property
     def log(self) -> Path:
         return LOGS / f"{self.name}.log"
 
+    def end(self) -> None:
+        self.ended = True
+        self.seconds = time.monotonic() - self.began
+        self.busy = (computed_seconds() - self._computed) / self.seconds
+
     def start(self, environment: dict[str, str]) -> None:
         self.began = time.monotonic()
+        self._computed = computed_seconds()
         with self.log.open("wb") as out:
             # a session of its own: an interrupt reaches the whole stage and nothing else
             self.process = subprocess.Popen(
@@ -109,8 +117,7 @@ class Run:
             for stage in self.stages:
                 if stage.process is None or stage.ended or stage.process.poll() is None:
                     continue
-                stage.ended = True
-                stage.seconds = time.monotonic() - stage.began
+                stage.end()
                 output = stage.log.read_text(errors="replace")
                 self.say(f"{stage.name}: {stage.seconds:.0f} s")
                 print(output, flush=True)
@@ -144,13 +151,22 @@ class Run:
             subprocess.run(down, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True)
 
     def table(self) -> str:
-        """Each stage's begin and seconds."""
-        lines = [f"{'stage':<14}{'began at':>10}{'seconds':>10}"]
+        """Each stage's begin, its seconds, and how many cores the whole machine used meanwhile."""
+        lines = [f"{'stage':<14}{'began at':>10}{'seconds':>10}{'cores':>10}"]
         for stage in sorted((s for s in self.stages if s.process is not None), key=lambda s: s.began):
             told = f"{stage.seconds:.0f}" if stage.seconds else "stopped"
-            lines.append(f"{stage.name:<14}{stage.began - self.began:>10.0f}{told:>10}")
+            lines.append(f"{stage.name:<14}{stage.began - self.began:>10.0f}{told:>10}{stage.busy:>10.1f}")
         lines.append(f"{'all':<14}{'':>10}{time.monotonic() - self.began:>10.0f}")
         return "\n".join(lines)
+
+
+def computed_seconds() -> float:
+    """CPU seconds that all processes of the machine have used since it started; 0 where Linux does not tell."""
+    try:
+        user, nice, system = Path("/proc/stat").read_text().split()[1:4]
+    except OSError:
+        return 0.0
+    return (int(user) + int(nice) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _signal(stage: Stage, number: int) -> None:

@@ -40,17 +40,17 @@ class Database:
 
     Args:
         settings: `queue_uri`, else the file `queue.db` in `data_dir`, which is made.
-        retry_seconds: how long what failed because the database was away is tried again.
+        retry_seconds: how long what failed because the database was away is tried again; by default `RETRY_SECONDS`.
 
     Raises:
         InputError: the URI cannot be right, or its driver is not installed.
         QueueAway: the folder of the file cannot be made.
     """
 
-    def __init__(self, settings: Settings, *, retry_seconds: float = RETRY_SECONDS) -> None:
+    def __init__(self, settings: Settings, *, retry_seconds: float | None = None) -> None:
         uri = queue_uri(settings)
         remember(uri if "://" in uri else "")
-        self._retry_seconds = retry_seconds
+        self._retry_seconds = RETRY_SECONDS if retry_seconds is None else retry_seconds
         try:
             url = sqlalchemy.make_url(uri)
             self.is_sqlite = url.get_backend_name() == "sqlite"

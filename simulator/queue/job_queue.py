@@ -15,7 +15,7 @@ from sqlalchemy import Connection, func, literal, select, text, update
 from simulator.errors import InputError
 from simulator.events.records import new_id
 from simulator.queue import claiming, migrate, selecting, submitting, workers
-from simulator.queue.database import RETRY_SECONDS, Database
+from simulator.queue.database import Database
 from simulator.queue.records import (
     Cancelled,
     Checkpoint,
@@ -49,13 +49,13 @@ class JobQueue:
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, settings: Settings, *, migrate: bool = False, retry_seconds: float = RETRY_SECONDS) -> "JobQueue":
+    def open(cls, settings: Settings, *, migrate: bool = False, retry_seconds: float | None = None) -> "JobQueue":
         """The queue where the settings say: `queue_uri`, else `queue.db` in the data dir, which is made.
 
         Args:
             settings: the process'.
             migrate: make the tables in Postgres, or bring them to this version.
-            retry_seconds: how long each call tries again while the database is away.
+            retry_seconds: how long each call tries again while the database is away; by default five seconds.
 
         Raises:
             InputError: the URI cannot be right.
