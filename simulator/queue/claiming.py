@@ -5,6 +5,9 @@ jobs behind it: an index whose columns are those of the lane, in this order, giv
 scan, which neither database does by itself, hence the recursive queries). So a claim costs the same with a hundred
 waiting jobs and with a hundred thousand; it grows with the number of owners that wait at the highest priority.
 
+BETWEEN asks for one device as = would, but leaves Postgres no index to choose but that of the lanes: with = it takes the
+one of active jobs for the order of kinds, and reads every job that runs before it finds one that waits.
+
 Two claims at the same moment see the same shares, and may both serve the owner with the fewest running.
 """
 
@@ -23,11 +26,12 @@ _LANES = """
 WITH RECURSIVE
 wanted(device) AS (SELECT value FROM {devices}),
 kinds(device, kind) AS (
-  SELECT w.device, (SELECT j.kind FROM vqe_jobs j WHERE j.state = 'waiting' AND j.device = w.device ORDER BY j.kind LIMIT 1)
+  SELECT w.device, (SELECT j.kind FROM vqe_jobs j WHERE j.state = 'waiting' AND j.device BETWEEN w.device AND w.device
+                    ORDER BY j.device, j.kind LIMIT 1)
   FROM wanted w
   UNION ALL
-  SELECT k.device, (SELECT j.kind FROM vqe_jobs j WHERE j.state = 'waiting' AND j.device = k.device AND j.kind > k.kind
-                    ORDER BY j.kind LIMIT 1)
+  SELECT k.device, (SELECT j.kind FROM vqe_jobs j WHERE j.state = 'waiting' AND j.device BETWEEN k.device AND k.device
+                    AND j.kind > k.kind ORDER BY j.device, j.kind LIMIT 1)
   FROM kinds k WHERE k.kind IS NOT NULL
 ),
 ranks(device, kind, priority) AS (

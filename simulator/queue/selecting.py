@@ -34,7 +34,7 @@ _SUMMARY_COLUMNS = (checkpoints.c.iteration, checkpoints.c.energy, checkpoints.c
 
 def job_of(row: Any, checkpoint: Any | None = None) -> Job:
     """A row of the table as a Job, with its checkpoint's row where there is one."""
-    values = {name: getattr(row, name) for name in Job.__dataclass_fields__ if name in row._fields}
+    values = {name: value for name, value in row._mapping.items() if name in Job.__dataclass_fields__}
     values["tags"] = tuple(json.loads(row.tags))
     values["summary"] = None if row.summary is None else json.loads(row.summary)
     if checkpoint is not None:

@@ -147,7 +147,7 @@ def _insert(connection: Connection, wanted: Sequence[Request]) -> set[str]:
 def _copy(connection: Connection, wanted: Sequence[Request]) -> bool:
     """Whether COPY took all jobs. It takes none where another client has just submitted one of them: it knows no ON CONFLICT."""
     at = connection.scalar(text("SELECT statement_timestamp()"))
-    rest = {
+    same = {
         "state": "waiting",
         "attempt": 0,
         "token": 0,
@@ -155,13 +155,14 @@ def _copy(connection: Connection, wanted: Sequence[Request]) -> bool:
         "created_at": at,
         "waiting_since": at,
     }
-    columns = [*_COLUMNS.split(", "), *rest]
-    rows = ("\t".join(_copied(row[name]) for name in columns) for row in (r.row() | rest for r in wanted))
-    lines = io.BytesIO("".join(row + "\n" for row in rows).encode())
+    end = "".join(f"\t{_copied(value)}" for value in same.values()) + "\n"
+    columns = _COLUMNS.split(", ")
+    rows = "".join("\t".join([_copied(row[name]) for name in columns]) + end for row in (r.row() for r in wanted))
     driver: Any = connection.dialect.loaded_dbapi
     try:
         with connection.begin_nested(), connection.connection.cursor() as cursor:
-            cursor.copy_expert(f"COPY vqe_jobs ({', '.join(columns)}) FROM STDIN", lines, size=1 << 20)
+            copy = f"COPY vqe_jobs ({', '.join([*columns, *same])}) FROM STDIN"
+            cursor.copy_expert(copy, io.BytesIO(rows.encode()), size=1 << 20)
     except driver.IntegrityError:
         return False
     except driver.Error as error:  # SQLAlchemy sees no error of a cursor that is not its own
@@ -169,16 +170,11 @@ def _copy(connection: Connection, wanted: Sequence[Request]) -> bool:
     return True
 
 
-_COPY_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
-
-
 def _copied(value: Any) -> str:
     """A value in COPY's text format (PostgreSQL's manual, COPY, File Formats)."""
     if value is None:
         return r"\N"
-    if isinstance(value, bool):
-        return "t" if value else "f"
-    return str(value).translate(_COPY_ESCAPES)
+    return str(value).replace("\\", r"\\").replace("\t", r"\t").replace("\n", r"\n").replace("\r", r"\r")
 
 
 _SQLITE_NOW = r"strftime('%Y-%m-%d %H\:%M\:%f000', 'now')"
