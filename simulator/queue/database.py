@@ -66,10 +66,14 @@ class Database:
                 )
                 event.listen(self._engine, "connect", _on_sqlite_connect)
                 event.listen(self._engine, "begin", _on_sqlite_begin)
+                self._steps = self._engine
             else:
-                self._engine = sqlalchemy.create_engine(
-                    url, hide_parameters=True, pool_use_lifo=True, max_overflow=_CONNECTIONS, isolation_level="READ COMMITTED",
-                    connect_args=_libpq_options(url),
+                self._engine, self._steps = (
+                    sqlalchemy.create_engine(
+                        url, hide_parameters=True, pool_use_lifo=True, max_overflow=_CONNECTIONS, isolation_level=level,
+                        connect_args=_libpq_options(url),
+                    )
+                    for level in ("READ COMMITTED", "AUTOCOMMIT")
                 )  # fmt: skip
         except (SQLAlchemyError, ModuleNotFoundError, ValueError) as error:
             raise fault(error, uri) from None
@@ -91,21 +95,21 @@ class Database:
             work: gets the connection, and whether an earlier try may have been committed although nobody said so.
             durable: the commit is on the disk before this returns. Postgres' always are.
             in_steps: each statement is whole by itself, and Postgres commits it at once: without BEGIN and COMMIT it is
-                one round trip, not three.
+                one round trip, not three. These have connections of their own: to switch one to and fro costs as much, and
+                its driver's error, where the server is gone, is none that SQLAlchemy knows.
 
         SQLite with synchronous=NORMAL may lose the last commits in a power cut, never its consistency. What is lost so
         may be a claim, a renewal or a checkpoint: the cut ended the worker too, whose job would have been put back
         anyway, and no old holder lives who could use a token that is given a second time. A submission, an end and a
         cancellation have been told to somebody, so they are `durable`: they wait for the disk (synchronous=FULL).
         """
-        options: dict[str, Any] = {_DURABLE: durable}
-        if in_steps and not self.is_sqlite:
-            options["isolation_level"] = "AUTOCOMMIT"
-        return self._attempts(lambda again: self._transaction(work, again, options))
+        engine = self._steps if in_steps else self._engine
+        return self._attempts(lambda again: self._transaction(engine, work, again, {_DURABLE: durable}))
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """What `work` answers in a transaction that only reads."""
-        return self._attempts(lambda _again: self._transaction(lambda c, _: work(c), False, {_READS: True}))
+        engine = self._engine
+        return self._attempts(lambda _again: self._transaction(engine, lambda c, _: work(c), False, {_READS: True}))
 
     def outside(self, statement: str) -> None:
         """Execute a statement that bears no transaction around it, e.g. a pragma."""
@@ -121,13 +125,17 @@ class Database:
 
     def close(self) -> None:
         """Close the connections."""
-        self._engine.dispose(close=os.getpid() == self._pid)
+        for engine in (self._engine, self._steps):
+            engine.dispose(close=os.getpid() == self._pid)
 
-    def _transaction(self, work: Callable[[Connection, bool], T], again: bool, options: dict[str, Any]) -> T:
+    def _transaction(
+        self, engine: sqlalchemy.Engine, work: Callable[[Connection, bool], T], again: bool, options: dict[str, Any]
+    ) -> T:
         if os.getpid() != self._pid:  # a fork: the parent's connections are not to be touched, nor closed
-            self._engine.dispose(close=False)
+            for each in (self._engine, self._steps):
+                each.dispose(close=False)
             self._pid = os.getpid()
-        with self._engine.connect() as connection:
+        with engine.connect() as connection:
             connection.execution_options(**options)
             with connection.begin():
                 return work(connection, again)

@@ -249,7 +249,9 @@ class JobQueue:
             LeaseLost: it is this claim's no longer.
         """
         renewal = _held(claim).values(lease_until=seconds_from_now(literal(lease_seconds)))
-        rows = self._database.write(lambda c, _: c.execute(renewal.returning(jobs.c.cancel_requested)).scalars().all())
+        rows = self._database.write(
+            lambda c, _: c.execute(renewal.returning(jobs.c.cancel_requested)).scalars().all(), in_steps=True
+        )
         if not rows:
             raise self._lost(claim)
         return not rows[0]

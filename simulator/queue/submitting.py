@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -160,7 +161,7 @@ def _copy(connection: Connection, wanted: Sequence[Request]) -> bool:
     rows = "".join("\t".join([_copied(row[name]) for name in columns]) + end for row in (r.row() for r in wanted))
     driver: Any = connection.dialect.loaded_dbapi
     try:
-        with connection.begin_nested(), connection.connection.cursor() as cursor:
+        with connection.begin_nested(), closing(connection.connection.cursor()) as cursor:
             copy = f"COPY vqe_jobs ({', '.join([*columns, *same])}) FROM STDIN"
             cursor.copy_expert(copy, io.BytesIO(rows.encode()), size=1 << 20)
     except driver.IntegrityError:
