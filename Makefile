@@ -7,6 +7,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help up up-core up-headless up-gpu up-logs up-tls down batch credentials backup restore test-e2e demo test test-services test-sink test-lake test-monitoring soak lint format bench clean
 
+# Some shells of containers set it; without compiled files each process of a test spends a second or more on compiling ours.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 VQE := $(VENV)/bin/vqe
 PY := $(VENV)/bin/python

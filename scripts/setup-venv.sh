@@ -25,8 +25,9 @@ if [ ! -x "$venv/bin/python" ]; then
 fi
 
 echo "Installing $what into $venv (about a minute the first time) ..." >&2
+# uv compiles nothing unless it is told to, and where PYTHONDONTWRITEBYTECODE is set each process would compile all it imports.
 if command -v uv >/dev/null 2>&1; then
-    uv pip install --quiet --python "$venv/bin/python" -e "$what"
+    uv pip install --quiet --compile-bytecode --python "$venv/bin/python" -e "$what"
 else
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e "$what"
 fi
