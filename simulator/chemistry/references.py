@@ -149,6 +149,7 @@ def _coupled_cluster(problem: Problem, with_triples: bool) -> list[Reference]:
     try:
         ccsd = cc.CCSD(_mean_field(problem))
         ccsd.verbose, ccsd.conv_tol, ccsd.max_cycle = 0, 1e-9, 200
+        ccsd.async_io = False  # a thread for each piece that it reads took longer than the pieces, which are in memory
         ccsd.kernel()
     except Exception as error:
         # PySCF's DIIS meets a singular matrix where a gap closes, e.g. in H2 pulled apart
