@@ -119,6 +119,7 @@ format: $(VENV)/.installed-dev ## Format the code
 bench: $(VENV)/.installed-dev ## Measure what README quotes
 	@OMP_NUM_THREADS=1 $(PY) benchmarks/solve.py
 	@$(PY) benchmarks/build_tables.py
+	@$(PY) benchmarks/start.py
 
 clean: ## Remove the virtual environment and caches; data stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist
