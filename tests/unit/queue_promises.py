@@ -327,7 +327,8 @@ def test_a_process_killed_before_its_commit_costs_no_job(place, queue, what):
 def _die_at_commit(place: Place, what: str) -> None:
     queue = place.open()
     claim = queue.claim("dying", lease_seconds=0.2) if what == "complete" else None
-    sqlalchemy.event.listen(queue._database._engine, "commit", die)
+    for engine in {queue._database._engine, queue._database._steps}:
+        sqlalchemy.event.listen(engine, "commit", die)
     if claim is None:
         queue.claim("dying", lease_seconds=0.2)
     else:
