@@ -87,7 +87,7 @@ test-services: $(VENV)/.installed-dev ## Run the streaming tests against real se
 test-sink: ## Run the Java tests of the Connect plugin
 	@mvn -B -q -f connect/avro-s3-sink test
 
-LAKE_TESTS := $(addprefix tests/integration/,test_queue.py test_queue_faults.py test_spark_tables.py test_spark_queries.py test_airflow_dags.py)
+LAKE_TESTS := $(addprefix tests/integration/,test_spark_tables.py test_airflow_dags.py test_spark_queries.py test_queue_faults.py test_queue.py)
 
 test-lake: $(VENV)/.installed-dev ## Run the tests with Spark, Postgres, S3 and Airflow, which it fetches and starts
 	@$(PY) -m tests.services fetch minio kafka registry
