@@ -77,9 +77,10 @@ STAGES = [
     Stage("bases-4", "../shared/images/up", ("bases-3",)),
     Stage("images-1", "docker compose build --quiet init simulator", ("bases-1",)),
     Stage("images-2", "docker compose build --quiet", ("bases-3", "images-1")),
-    Stage("monitoring", "make test-monitoring", ("demo", "venvs", "minio")),
+    # It waits for scrapes, beside tests that compute.
+    Stage("monitoring", "make test-monitoring", ("lint", "venvs", "minio")),
     # Two files at a time, each with services of its own: they wait more than they compute.
-    Stage("services", "make test-services BESIDE='-n 2 --dist loadfile'", ("monitoring",)),
+    Stage("services", "make test-services BESIDE='-n 2 --dist loadfile'", ("demo", "monitoring")),
     # The longest files come first, in the Makefile's order: what begins last decides when all is done.
     Stage("lake", "make test-lake BESIDE='-n 2 --dist loadfile --no-loadscope-reorder'", ("services",)),
     # Alone: it kills workers that are given 45 seconds to show that they live, and times what alerts do.

@@ -13,11 +13,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from raw_events import results
 
-from simulator.events import avro
 from simulator.queue import JobFilter, JobQueue, QueueAway
 from simulator.settings import Settings
 from tests.services.lake import Postgres
@@ -93,15 +92,6 @@ class Fleet:
                 process.wait(60)
             process.kill()
         self.log.close()
-
-
-def results(data_dir: Path) -> list[dict[str, Any]]:
-    """Results of the raw files and of those that are being written."""
-    found: dict[str, dict[str, Any]] = {}
-    for path in data_dir.glob("raw/vqe_result_v1/*/*"):
-        with contextlib.suppress(avro.DamagedContainer, OSError):
-            found |= {record["run_id"]: record for record in avro.records(path.read_bytes())}
-    return list(found.values())
 
 
 def completed_runs(data_dir: Path) -> Counter[str]:

@@ -95,19 +95,8 @@ class LakeArtifacts(Artifacts):
             return
         if shutil.which("uv"):  # a third of pip's time
             _run(["uv", "venv", "-q", "--clear", "--python", sys.executable, folder])
-            _run(
-                [
-                    "uv",
-                    "pip",
-                    "install",
-                    "-q",
-                    "--compile-bytecode",
-                    "--python",
-                    folder / "bin" / "python",
-                    "-r",
-                    requirements,
-                ]
-            )
+            _run(["uv", "pip", "install", "-q", "--compile-bytecode", "--python", folder / "bin" / "python",
+                  "-r", requirements])  # fmt: skip
         else:
             _run([sys.executable, "-m", "venv", "--clear", folder])
             _run([folder / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check",

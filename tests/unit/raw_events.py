@@ -1,5 +1,6 @@
 """Synthetic raw Avro files in the raw layout: what tests and benchmarks of the tables build from."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import fastavro
 
-from simulator.events import schemas
+from simulator.events import avro, schemas
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -349,3 +350,13 @@ def random_iterations(number: int, runs: int, of_each: int, n_parameters: int) -
     }
     columns = [values[f.name].cast(f.type) if f.name in values else pa.nulls(n, f.type) for f in schema]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def results(data_dir: Path) -> list[dict[str, Any]]:
+    """Results in the raw files of a data dir, those that are being written included."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in data_dir.glob("raw/vqe_result_v1/*/*"):
+        with contextlib.suppress(avro.DamagedContainer, OSError):
+            for record in avro.records(path.read_bytes()):
+                found[record["run_id"]] = record
+    return list(found.values())

@@ -12,11 +12,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from raw_events import results
 from waiting import eventually
 
 from simulator.chemistry.molecules import load_molecule
 from simulator.errors import StorageError
-from simulator.events import avro
 from simulator.queue import JobQueue, NewJob
 from simulator.runs import pool as pool_module
 from simulator.runs.pool import Pool, PoolLimits
@@ -47,16 +47,6 @@ def asked(spec: RunSpec, name: str = "h2", **given) -> NewJob:
 
 def h2(**given) -> RunSpec:
     return make_spec(load_molecule("h2"), **given)
-
-
-def results(settings: Settings) -> list[dict]:
-    """Results in the raw files, those that are being written included."""
-    found: dict[str, dict] = {}
-    for path in settings.raw_dir.glob("vqe_result_v1/*/*"):
-        with contextlib.suppress(avro.DamagedContainer, OSError):
-            for record in avro.records(path.read_bytes()):
-                found[record["run_id"]] = record
-    return list(found.values())
 
 
 @contextlib.contextmanager
@@ -97,7 +87,7 @@ def test_a_killed_workers_job_goes_on_from_its_checkpoint(settings, queue):
         out, err = second.communicate()
     assert second.returncode == 0, err
     assert "1 returned" in out
-    (result,) = results(settings)
+    (result,) = results(settings.data_dir)
     assert (result["resumed_from"], result["attempt"], result["status"]) == (saved.run_id, 2, "interrupted")
     assert result["energy"] <= saved.energy + 1e-9
     assert queue.job(job_id).state == "waiting"
@@ -139,7 +129,7 @@ def test_a_result_that_its_worker_did_not_tell_of_is_recognised(settings, queue)
     assert (counts.skipped, counts.done) == (1, 0)
     job = queue.job(job_id)
     assert (job.state, job.run_id, claim.token) == ("completed", run.run_id, 1)
-    assert len(results(settings)) == 1
+    assert len(results(settings.data_dir)) == 1
 
 
 def test_a_forced_job_does_not_take_an_older_result_for_its_own(settings, queue):
@@ -153,7 +143,7 @@ def test_a_forced_job_does_not_take_an_older_result_for_its_own(settings, queue)
     time.sleep(0.1)
     counts = Pool(settings, queue).run(PoolLimits(max_jobs=1))
     assert (counts.skipped, counts.done) == (0, 1)
-    assert len(results(settings)) == 2
+    assert len(results(settings.data_dir)) == 2
 
 
 def test_a_cancelled_run_stops_within_a_second_and_keeps_what_ran(settings, queue):
@@ -164,7 +154,7 @@ def test_a_cancelled_run_stops_within_a_second_and_keeps_what_ran(settings, queu
         queue.cancel([job_id])
         eventually(lambda: queue.job(job_id).state == "cancelled", 20, "the end")
         seconds = time.monotonic() - began
-    (result,) = results(settings)
+    (result,) = results(settings.data_dir)
     job = queue.job(job_id)
     assert (result["status"], result["run_id"]) == ("interrupted", job.run_id)
     assert result["counts"]["iterations"] > 0
@@ -181,7 +171,9 @@ def test_a_worker_that_slept_past_its_lease_tells_the_queue_nothing(settings, qu
             eventually(lambda: queue.job(job_id).attempt == 2, what="the job taken by another")
             token = queue.job(job_id).token
             os.kill(sleeper.pid, signal.SIGCONT)
-            eventually(lambda: any(r["attempt"] == 1 for r in results(settings)), what="the sleeper's run stopped")
+            eventually(
+                lambda: any(r["attempt"] == 1 for r in results(settings.data_dir)), what="the sleeper's run stopped"
+            )
             assert (queue.job(job_id).state, queue.job(job_id).token) == ("running", token)
             other.send_signal(signal.SIGTERM)
             other.communicate()
