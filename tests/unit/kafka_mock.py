@@ -110,7 +110,7 @@ class Registry:
         class Handler(http.server.BaseHTTPRequestHandler):
             def log_message(self, *_: object) -> None: ...
 
-            def answer(self, code: int, body: dict[str, Any]) -> None:
+            def answer(self, code: int, body: dict[str, Any] | list[str]) -> None:
                 content = json.dumps(body).encode()
                 self.send_response(code)
                 self.send_header("Content-Type", "application/vnd.schemaregistry.v1+json")
@@ -135,6 +135,8 @@ class Registry:
                 match = re.match(r"/schemas/ids/(\d+)", self.path)
                 if registry.status != 200:
                     return self.answer(registry.status, {"error_code": registry.status, "message": "as told"})
+                if self.path.startswith("/subjects"):
+                    return self.answer(200, [f"s{known}-value" for known in registry._texts.keys() - registry.forgotten])
                 if match is None or int(match[1]) not in registry._texts or int(match[1]) in registry.forgotten:
                     return self.answer(404, {"error_code": 40403, "message": "Schema not found"})
                 return self.answer(200, {"schema": registry._texts[int(match[1])]})

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from simulator.events.schemas import released
-from simulator.kafka.follower import Decoder, Follower
+from simulator.kafka.follower import Follower
 from simulator.kafka.spool import first_string
 from simulator.observability.exporter.runs import RunBook
 from simulator.settings import Settings
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 WHOLE = ("vqe_run", "vqe_result")
 SIGNS = "vqe_system_metrics"
+
+
+def _run_of(sign: bytes) -> str:
+    """The run that gave a sign of life; the rest is not decoded, as there is one a second and run."""
+    return first_string(sign[5:]).decode()
 
 
 class TopicSource:
@@ -31,9 +36,8 @@ class TopicSource:
     def __init__(self, settings: Settings, book: RunBook, lock: threading.Lock) -> None:
         self.interval = settings.exporter_interval
         self._settings, self._book, self._lock = settings, book, lock
-        self._record = Decoder(settings)
         self._follower = Follower(
-            settings, "vqe-exporter", (*WHOLE, SIGNS), self._take, decode=self._decode, begin=self._begin
+            settings, "vqe-exporter", (*WHOLE, SIGNS), self._take, decode={SIGNS: _run_of}, begin=self._begin
         )
         self._read_all = False
 
@@ -65,10 +69,6 @@ class TopicSource:
         """Runs are read from the beginning, signs of life where they still matter: older ones would tell that a run is lost,
         as silence does."""
         return time.time() - 2 * self._settings.lost_after_seconds if stream == SIGNS else None
-
-    def _decode(self, stream: str, value: bytes) -> Any:
-        """The record; of a sign of life only its run, as there is one a second and run."""
-        return first_string(value[5:]).decode() if stream == SIGNS else self._record(value)
 
     def _take(self, stream: str, found: Any, at: float) -> None:
         if self._read_all:  # as it comes: the producer's clock, whose time Kafka tells, may be days off

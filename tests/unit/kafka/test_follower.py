@@ -220,6 +220,75 @@ def test_a_schema_that_the_registry_lost_is_left_behind_and_counted_after_a_whil
     again.close()
 
 
+def test_what_was_left_behind_is_read_once_the_registry_knows_its_schema(topics, settings, monkeypatch):
+    """As a registry on a busy machine, which reads its own store for longer than anybody is patient."""
+    monkeypatch.setattr(follower, "UNKNOWN_SECONDS", 0.1)
+    monkeypatch.setattr(follower, "ASK_AGAIN_SECONDS", 0.0)
+    taken: list = []
+
+    def take(stream: str, record: dict, _at: float) -> None:
+        taken.append((stream, record["run_id"]))
+
+    found = Follower(settings, "t", ("vqe_result", "vqe_run"), take)
+    topics.put(a_run("r0"))
+    late = topics.registry.id_of(json.dumps(schemas.current("vqe_result")))
+    topics.registry.forgotten.add(late)
+    found.catch_up()
+    topics.put(a_result(run_id="r0"), b"\0\0\0\0\1damaged", a_result(run_id="r1"), a_run("r1"))
+    found.catch_up()
+    assert sorted(taken) == [("vqe_run", "r0"), ("vqe_run", "r1")]
+    assert found.unreadable == {RESULTS: 3}
+    topics.registry.forgotten.clear()
+    topics.put(a_run("r2"), a_result(run_id="r2"))
+    found.catch_up()
+    assert sorted(taken) == [(stream, f"r{i}") for stream in ("vqe_result", "vqe_run") for i in range(3)]
+    assert found.unreadable == {RESULTS: 3}, "what is damaged is not counted again"
+    topics.put(a_result(run_id="r3"))
+    found.catch_up()
+    assert sorted(taken)[3] == ("vqe_result", "r3")
+    assert len(taken) == 7
+    found.close()
+
+
+def test_a_second_schema_that_comes_late_does_not_have_the_first_read_twice(topics, settings, monkeypatch):
+    monkeypatch.setattr(follower, "UNKNOWN_SECONDS", 0.0)
+    monkeypatch.setattr(follower, "ASK_AGAIN_SECONDS", 0.0)
+    taken: list = []
+    found = Follower(settings, "t", ("vqe_result",), lambda _stream, record, _at: taken.append(record["run_id"]))
+    texts = [json.dumps(schemas.current("vqe_result") | {"doc": doc}) for doc in "ab"]
+    ids = [topics.registry.id_of(text) for text in texts]
+    body = io.BytesIO()
+    for run in range(6):
+        fastavro.schemaless_writer(body, schemas.current("vqe_result"), to_record(a_result(run_id=f"r{run}")))
+        topics.put(frame(ids[run % 2]) + body.getvalue())
+        body.seek(0)
+        body.truncate()
+    topics.registry.id_of("{}")  # it has some schema
+    topics.registry.forgotten |= set(ids)
+    found.catch_up()
+    assert taken == []
+    topics.registry.forgotten.discard(ids[0])
+    monkeypatch.setattr(follower, "AT_ONCE", 3)
+    found.look_around()
+    gathered(lambda: found.read(0.1), lambda: len(taken) == 2)  # r0 and r2: in the midst of what is read again
+    topics.registry.forgotten.clear()
+    found.catch_up()
+    assert sorted(taken) == [f"r{run}" for run in range(6)]
+    found.close()
+
+
+def test_a_registry_without_any_schema_is_starting(topics, settings, monkeypatch):
+    monkeypatch.setattr(follower, "UNKNOWN_SECONDS", 0.0)
+    reader = Results(settings)
+    topics.put(a_result(run_id="r0"))
+    topics.registry.forgotten |= topics.registry._texts.keys()
+    with pytest.raises(ServiceError, match="no schema at all"):
+        reader.catch_up()
+    topics.registry.forgotten.clear()
+    assert reader.catch_up() == {"r0"}
+    reader.close()
+
+
 def test_what_retention_deleted_before_it_was_read_is_not_waited_for(topics, settings, monkeypatch):
     taken: list = []
     found = Follower(settings, "t", ("vqe_result",), lambda _stream, record, _at: taken.append(record["run_id"]))

@@ -23,7 +23,8 @@ import org.apache.kafka.connect.errors.DataException;
  *
  * <p>An id that the registry does not know may be one that this replica of it does not know yet, so it is asked for again for
  * {@code registry.unknown.schema.ms} before its records are dead letters. The verdict then holds for a minute: a stream of such
- * records is not slowed more than once, and an id that is registered after all is found. A 404 that does not carry the
+ * records is not slowed more than once, and an id that is registered after all is found. A registry without any subject has
+ * not yet read its own store, or has lost it: that is an outage, however long it lasts. A 404 that does not carry the
  * registry's own code for an unknown schema is a wrong address, and fails the task: else one slip in {@code registry.url}
  * would make a dead letter of every record.
  */
@@ -62,6 +63,7 @@ final class HttpRegistry implements Registry {
         HttpResponse<String> response = get("/schemas/ids/" + id);
         if (response.statusCode() == 404) {
             requireOwnNotFound(response);
+            requireSubjects();
             if (now - unknownSince.computeIfAbsent(id, i -> now) < patience && !unknownUntil.containsKey(id)) {
                 throw new OutageException(OutageException.Of.REGISTRY, "it does not know schema " + id + " (yet)", null);
             }
@@ -125,6 +127,17 @@ final class HttpRegistry implements Registry {
         if (code != UNKNOWN_SCHEMA) {
             throw new ConnectException("no schema registry at " + url + " (it answers 404 to " + response.uri()
                 + "): look at the setting " + SinkSettings.REGISTRY_URL);
+        }
+    }
+
+    private void requireSubjects() throws OutageException {
+        HttpResponse<String> response = get("/subjects");
+        try {
+            if (response.statusCode() == 200 && json.readTree(response.body()).isEmpty()) {
+                throw new OutageException(OutageException.Of.REGISTRY, "it has no schema at all: it is starting, or has lost its store", null);
+            }
+        } catch (JsonProcessingException e) {
+            throw new OutageException(OutageException.Of.REGISTRY, "its list of subjects is not JSON", e);
         }
     }
 

@@ -23,6 +23,7 @@ class HttpRegistryTest {
     private HttpServer server;
     private int status = 200;
     private String body = SCHEMA;
+    private String subjects = "[\"a-value\"]";
     private int asked;
     private String authorization;
     private long now;
@@ -34,8 +35,9 @@ class HttpRegistryTest {
         server.createContext("/", exchange -> {
             asked++;
             authorization = exchange.getRequestHeaders().getFirst("Authorization");
-            byte[] answer = body.getBytes(StandardCharsets.UTF_8);
-            exchange.sendResponseHeaders(status, answer.length);
+            boolean list = exchange.getRequestURI().getPath().endsWith("/subjects");
+            byte[] answer = (list ? subjects : body).getBytes(StandardCharsets.UTF_8);
+            exchange.sendResponseHeaders(list ? 200 : status, answer.length);
             exchange.getResponseBody().write(answer);
             exchange.close();
         });
@@ -85,6 +87,22 @@ class HttpRegistryTest {
         now += 60_001;
         assertThrows(DataException.class, () -> registry.byId(7), "without a second wait");
         now += 60_001;
+        status = 200;
+        body = SCHEMA;
+        assertEquals(7, registry.byId(7).id());
+    }
+
+    @Test
+    void aRegistryWithoutAnySubjectIsStartingHoweverLongThatTakes() throws Exception {
+        status = 404;
+        body = UNKNOWN;
+        subjects = "[]";
+        for (int minute = 0; minute < 5; minute++) {
+            assertThrows(OutageException.class, () -> registry.byId(7));
+            now += 60_000;
+        }
+        subjects = "[\"a-value\"]";
+        assertThrows(OutageException.class, () -> registry.byId(7), "the wait begins now");
         status = 200;
         body = SCHEMA;
         assertEquals(7, registry.byId(7).id());
