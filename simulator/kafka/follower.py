@@ -159,7 +159,9 @@ class Follower:
         self._record = Decoder(settings)
         self._decode = dict(decode or {})
         self._left: dict[int, dict[Partition, int]] = {}  # by unknown schema, the first record of it in each partition
-        self._again: dict[Partition, tuple[int, dict[int, int]]] = {}  # up to an offset, from where on which schemas are new
+        self._again: dict[
+            Partition, tuple[int, dict[int, int]]
+        ] = {}  # up to an offset, from where on which schemas are new
         self._pending: deque[Any] = deque()
         self._admin = AdminLender(settings)
         self._consumer: Consumer = make_consumer(settings, group, **{"fetch.wait.max.ms": 100})

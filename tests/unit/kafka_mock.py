@@ -136,7 +136,9 @@ class Registry:
                 if registry.status != 200:
                     return self.answer(registry.status, {"error_code": registry.status, "message": "as told"})
                 if self.path.startswith("/subjects"):
-                    return self.answer(200, [f"s{known}-value" for known in registry._texts.keys() - registry.forgotten])
+                    return self.answer(
+                        200, [f"s{known}-value" for known in registry._texts.keys() - registry.forgotten]
+                    )
                 if match is None or int(match[1]) not in registry._texts or int(match[1]) in registry.forgotten:
                     return self.answer(404, {"error_code": 40403, "message": "Schema not found"})
                 return self.answer(200, {"schema": registry._texts[int(match[1])]})
