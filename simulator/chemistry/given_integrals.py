@@ -32,12 +32,6 @@ MAX_INTEGRAL = 1e7
 BASIS = "fcidump"
 """What stands in the place of a basis' name where the integrals were given."""
 
-RECORD_ROOM = 480_000
-"""Bytes of a record for the integrals and all that is there once a parameter; the rest is for notes, references and timings."""
-
-BYTES_PER_PARAMETER = 100
-"""Label, initial and optimal value, and the initial vector twice: in the specification's record and in its JSON."""
-
 
 def n_pairs(norb: int) -> int:
     """Pairs p >= q of orbitals."""
@@ -115,9 +109,9 @@ class GivenIntegrals:
         return hashlib.sha256(rfc8785.dumps(self.to_dict())).hexdigest()
 
     @property
-    def max_parameters(self) -> int:
-        """Parameters that an ansatz may have so that no record beside these integrals is larger than 500 kB."""
-        return (RECORD_ROOM - 4 * (len(self.one_body) + len(self.two_body)) // 3) // BYTES_PER_PARAMETER
+    def n_bytes(self) -> int:
+        """Bytes of the packed numbers in a record, as base64."""
+        return 4 * (len(self.one_body) + len(self.two_body)) // 3
 
     def one_body_matrix(self) -> "np.ndarray":
         """h_pq in hartree, shape: (norb, norb)."""

@@ -13,6 +13,7 @@ from simulator.input_files import read_text
 
 if TYPE_CHECKING:
     from simulator.chemistry.molecules import Molecule
+    from simulator.operators.given_circuit import GivenCircuit
     from simulator.vqe.spec import RunSpec
 
 
@@ -69,11 +70,13 @@ Mapper = Annotated[
 Ansatz = Annotated[
     str | None,
     _option(
-        "--ansatz", variable="ANSATZ", text="uccsd, efficient_su2, real_amplitudes or excitation_preserving. [uccsd]"
+        "--ansatz",
+        variable="ANSATZ",
+        text="uccsd, efficient_su2, real_amplitudes, excitation_preserving, or a file of OpenQASM (.qasm). [uccsd]",
     ),
 ]
 Reps = Annotated[
-    int | None, _option("--reps", variable="REPS", text="Repetitions of the ansatz. [1 for uccsd, else 2]")
+    int | None, _option("--reps", variable="REPS", text="Repetitions of the ansatz. [1 for uccsd and a file, else 2]")
 ]
 Optimizer = Annotated[
     str | None,
@@ -245,6 +248,17 @@ def resolve_initial_point(text: str | None, data_dir: Path) -> InitialChoice:
         return InitialChoice("vector", tuple(float(v) for v in values))
     except OverflowError:
         raise InputError(f"initial point {text}: a number is too large") from None
+
+
+def resolve_circuit(ansatz: str | None) -> "GivenCircuit | None":
+    """The circuit where `--ansatz` names a file of one.
+
+    Raises:
+        InputError: the file cannot be read, or holds no ansatz.
+    """
+    from simulator.operators.circuit_files import is_circuit_file, read_circuit
+
+    return read_circuit(Path(ansatz)) if ansatz is not None and is_circuit_file(ansatz) else None
 
 
 def parse_optimizer_options(given: list[str] | None) -> dict[str, Any]:

@@ -84,6 +84,7 @@ def run(
         return _run_all([saved], settings, build_tables=build_tables, json_output=json_output)
     active = o.active_orbitals(active_space, orbitals)
     start = o.resolve_initial_point(initial_point, settings.data_dir)
+    circuit = o.resolve_circuit(ansatz)
     runs: list[NamedRun | SavedRun] = []
     for loaded in o.load_molecules(molecule, atoms, charge, multiplicity):
         if symmetrize:
@@ -91,7 +92,7 @@ def run(
         for i in range(repeat):
             spec = make_spec(
                 loaded, engine=engine or "auto", basis=basis, **active,
-                freeze_core=freeze_core, mapper=mapper, ansatz=ansatz, reps=reps, optimizer=optimizer,
+                freeze_core=freeze_core, mapper=mapper, ansatz=circuit or ansatz, reps=reps, optimizer=optimizer,
                 optimizer_options=o.parse_optimizer_options(optimizer_option), max_iterations=max_iterations,
                 tolerance=tolerance, initial_point=start.initial_point, initial_vector=start.initial_vector,
                 seed=(seed or 0) + i, aer_method=aer_method, device=device, precision=precision, shots=shots,

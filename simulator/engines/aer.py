@@ -240,7 +240,8 @@ def _parametrised(gates: Gates) -> tuple[list[tuple[int, Any]], Any]:
     """(gate, Parameter) of every rotation, and the circuit with them."""
     from qiskit.circuit import Parameter
 
-    angles = [Parameter(f"g{g}") if s >= 0 else 0.0 for g, s in enumerate(gates.slot.tolist())]
+    rows = enumerate(zip(gates.slot.tolist(), gates.coefficient.tolist(), strict=True))
+    angles = [Parameter(f"g{g}") if slot >= 0 else fixed for g, (slot, fixed) in rows]
     circuit = build_circuit(gates, angles)
     used = {p.name for p in circuit.parameters}
     return [(g, p) for g, p in enumerate(angles) if isinstance(p, Parameter) and p.name in used], circuit

@@ -10,6 +10,8 @@ from simulator.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
+    from simulator.operators.given_circuit import GivenCircuit
+
 
 class NoiseModel(Protocol):
     """Depolarizing channels after gates and symmetric readout error; all are probabilities."""
@@ -43,6 +45,8 @@ class EngineSpec(Protocol):
     def noise(self) -> NoiseModel | None: ...
     @property
     def seed(self) -> int: ...
+    @property
+    def circuit(self) -> GivenCircuit | None: ...
 
 
 class Engine(Protocol):

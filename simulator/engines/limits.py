@@ -21,13 +21,18 @@ def check_run(spec: "EngineSpec", norb: int, nelec: tuple[int, int]) -> None:
     """Refuse a run whose Hamiltonian or states would not fit, before its SCF is begun.
 
     Raises:
-        InputError: more qubits than masks hold, or more memory than there is.
+        InputError: more qubits than masks hold, more memory than there is, or a given circuit has another number of qubits.
     """
     n_qubits = 2 * norb
     if (reason := too_many_qubits(n_qubits)) is not None:
         raise InputError(f"{reason} (use a smaller basis or an active space)")
     if spec.mapper == "parity" and norb > 1:
         n_qubits -= 2
+    if spec.circuit is not None and spec.circuit.n_qubits != n_qubits:
+        raise InputError(
+            f"the ansatz circuit has {spec.circuit.n_qubits} qubits, and the Hamiltonian has {n_qubits}"
+            f" ({norb} spatial orbitals, mapper {spec.mapper})"
+        )
     if spec.engine == "sector":
         # The irreps are not known yet: refused is what would not fit even in as many as there can be. The engine looks again.
         check_sector(norb, nelec, MAX_IRREPS)

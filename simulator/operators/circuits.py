@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from simulator.operators.excitations import ExcitationSet
+from simulator.operators.given_circuit import CNOT_NAME, ROTATIONS, GivenCircuit
 from simulator.operators.hamiltonian import Mapping
 
 ROTATION, CNOT = 0, 1
@@ -17,8 +18,8 @@ ROTATION, CNOT = 0, 1
 class Gates:
     """Gates in order of action on the basis state `initial_state`.
 
-    A rotation is exp(-i angle/2 P(x, z)) with angle = coefficient * (its slot's value); a CNOT has its control in x and
-    its target in z, as one-bit masks, and slot -1.
+    A rotation is exp(-i angle/2 P(x, z)) with angle = coefficient * (its slot's value), or a fixed angle and slot -1; a CNOT has its
+    control in x and its target in z, as one-bit masks, and slot -1.
 
     Parameters enter through slots: a slot is what a shift rule shifts as a whole, and takes the value of one parameter.
     The energy as a function of a slot's angle has the frequency 1 for a single rotation, 1 and 2 for an excitation, whose
@@ -30,8 +31,8 @@ class Gates:
     kind: np.ndarray  # ROTATION or CNOT, shape: (n_gates,)
     x: np.ndarray  # uint64, shape: (n_gates,)
     z: np.ndarray  # uint64, shape: (n_gates,)
-    slot: np.ndarray  # -1 for CNOTs, shape: (n_gates,)
-    coefficient: np.ndarray  # of the slot's angle, shape: (n_gates,)
+    slot: np.ndarray  # -1 for CNOTs and fixed rotations, shape: (n_gates,)
+    coefficient: np.ndarray  # of the slot's angle; with slot -1 the angle itself, shape: (n_gates,)
     slot_parameter: np.ndarray  # shape: (n_slots,)
     frequencies: int  # 1 or 2: how many
     labels: tuple[str, ...]  # shape: (n_parameters,)
@@ -48,8 +49,8 @@ class Gates:
     def angles_of_slots(self, values: np.ndarray) -> np.ndarray:
         """Every gate's angle from the slots' values, shape: (n_gates,)."""
         if not len(values):
-            return np.zeros(len(self.slot))
-        return np.where(self.slot >= 0, self.coefficient * values[self.slot], 0.0)
+            return self.coefficient.copy()
+        return np.where(self.slot >= 0, self.coefficient * values[self.slot], self.coefficient)
 
 
 def uccsd_gates(ansatz: ExcitationSet, mapping: Mapping) -> Gates:
@@ -126,6 +127,35 @@ def library_gates(name: str, reps: int, mapping: Mapping) -> Gates:
     return _gates(rows, mapping.n_qubits, initial, np.array(slots, dtype=np.int64), 1, labels, hf_parameters)
 
 
+def given_gates(circuit: GivenCircuit) -> Gates:
+    """A circuit that the user gave. A rotation by several parameters is one rotation for each, as they commute.
+
+    Nobody knows where such a circuit is the Hartree-Fock determinant; `hf_parameters` are zeros.
+    """
+    rows: list[tuple[int, int, int, int, float]] = []
+    slots: list[int] = []
+    for gate in circuit.gates:
+        if gate.name == CNOT_NAME:
+            rows.append((CNOT, 1 << gate.qubits[0], 1 << gate.qubits[1], -1, 0.0))
+            continue
+        mask, letter = sum(1 << q for q in gate.qubits), ROTATIONS[gate.name][0]
+        x, z = mask if letter in "XY" else 0, mask if letter in "YZ" else 0
+        if gate.constant:
+            rows.append((ROTATION, x, z, -1, gate.constant))
+        for parameter, coefficient in gate.terms:
+            rows.append((ROTATION, x, z, len(slots), coefficient))
+            slots.append(parameter)
+    return _gates(
+        rows,
+        circuit.n_qubits,
+        0,
+        np.array(slots, dtype=np.int64),
+        1,
+        circuit.parameters,
+        np.zeros(len(circuit.parameters)),
+    )
+
+
 def _gates(
     rows: list[Any],
     n_qubits: int,
@@ -156,15 +186,16 @@ def build_circuit(gates: Gates, angles: Any) -> Any:
     for q in _bits(gates.initial_state):
         circuit.x(q)
     rows = zip(gates.kind.tolist(), gates.slot.tolist(), gates.x.tolist(), gates.z.tolist(), angles, strict=True)
-    for (kind, _, x), group in groupby(rows, key=itemgetter(0, 1, 2)):
+    for (kind, slot, x), group in groupby(rows, key=itemgetter(0, 1, 2)):
         rotations = [(z, angle) for *_, z, angle in group]
         if kind == CNOT:
             for z, _ in rotations:
                 circuit.cx(x.bit_length() - 1, z.bit_length() - 1)
-        elif len(rotations) > 1:
+        elif slot >= 0 and len(rotations) > 1:
             _append_excitation(circuit, x, rotations)
         else:
-            _append_rotation(circuit, x, *rotations[0])
+            for z, angle in rotations:
+                _append_rotation(circuit, x, z, angle)
     return circuit
 
 

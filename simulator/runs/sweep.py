@@ -13,6 +13,8 @@ from simulator.chemistry.formats import is_molecule_file
 from simulator.chemistry.molecules import MAX_NAME, Molecule, load_molecule, molecule_from_atoms
 from simulator.errors import InputError
 from simulator.input_files import read_text, shown
+from simulator.operators.circuit_files import is_circuit_file, read_circuit
+from simulator.operators.given_circuit import GivenCircuit
 from simulator.vqe.spec import Noise, RunSpec, make_spec, parse_noise, parse_orbitals, parse_space
 
 TOP_KEYS = ("name", "molecules", "settings", "matrix", "seeds")
@@ -63,6 +65,7 @@ def load_sweep(path: Path) -> Sweep:
 class _Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._circuits: dict[str, GivenCircuit] = {}
         text = read_text(path, f"sweep {path}", MAX_BYTES)
         try:
             node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -175,8 +178,8 @@ class _Reader:
             text, atoms = given.get("molecule"), given.get("atoms")
             if (text is None) == (atoms is None) or not isinstance(text if atoms is None else atoms, str):
                 raise self.fail(where, "a molecule needs a name or a file, or atoms (a text: H 0 0 0; H 0 0 0.735)")
-            if text is not None and is_molecule_file(text) and not Path(os.path.expanduser(text)).is_absolute():
-                text = str(self.path.parent / text)  # beside the experiment, wherever it is run from
+            if text is not None and is_molecule_file(text):
+                text = str(self._beside(text))
             for key in ("charge", "multiplicity"):
                 if not isinstance(given.get(key, 0), int) or isinstance(given.get(key), bool):
                     raise self.fail((*where, key), f"{key} must be a whole number, not {shown(given[key])}")
@@ -227,7 +230,10 @@ class _Reader:
 
     def _spec(self, molecule: Molecule, where: tuple[str | int, ...], values: dict[str, Any], seed: int) -> RunSpec:
         def made(keys: dict[str, Any]) -> RunSpec:
-            return make_spec(molecule, seed=seed, **_spec_fields({k: v for k, (v, _) in keys.items()}))
+            given = _spec_fields({k: v for k, (v, _) in keys.items()})
+            if is_circuit_file(str(ansatz := given.get("ansatz"))):
+                given["ansatz"] = self._circuit(str(ansatz))
+            return make_spec(molecule, seed=seed, **given)
 
         try:
             return made(values)
@@ -240,6 +246,16 @@ class _Reader:
                     continue
                 raise self.fail(at, f"{molecule.name or molecule.formula}: {error}") from None
             raise self.fail(where, f"{molecule.name or molecule.formula}: {error}") from None
+
+    def _circuit(self, name: str) -> GivenCircuit:
+        """The circuit in a file, which is read once."""
+        if name not in self._circuits:
+            self._circuits[name] = read_circuit(self._beside(name))
+        return self._circuits[name]
+
+    def _beside(self, name: str) -> Path:
+        """A file that the experiment names: beside the experiment, wherever it is run from."""
+        return self.path.parent / os.path.expanduser(name)
 
 
 def _spec_fields(values: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 from simulator.chemistry.problem import Problem
 from simulator.chemistry.references import Reference
 from simulator.engines.base import Engine
-from simulator.operators.circuits import Gates, library_gates, uccsd_gates
+from simulator.operators.circuits import Gates, given_gates, library_gates, uccsd_gates
 from simulator.operators.excitations import ExcitationSet, n_excitations, uccsd
 from simulator.operators.hamiltonian import Mapping, QubitHamiltonian
 from simulator.vqe.initial_point import MOVABLE_POINTS, initial_parameters, mp2_parameters, perturbed
@@ -78,13 +78,15 @@ def choose_excitations(spec: RunSpec, problem: Problem, screening: Screening | N
 
 
 def ansatz_gates(spec: RunSpec, excitations: ExcitationSet | None, mapping: Mapping) -> Gates:
-    """The circuit: UCCSD's where there are excitations, else the one of Qiskit's library that the ansatz names.
+    """The circuit: UCCSD's where there are excitations, else the given one or the one of Qiskit's library that the ansatz names.
 
     Raises:
         InputError: it has more parameters than are allowed.
     """
     if excitations is not None:
         return uccsd_gates(excitations, mapping)
+    if spec.circuit is not None:
+        return given_gates(spec.circuit)
     gates = library_gates(spec.ansatz, spec.reps, mapping)
     check_parameters(gates.n_parameters, spec)
     return gates

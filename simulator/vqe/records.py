@@ -20,7 +20,7 @@ def molecule_record(molecule: Molecule) -> dict[str, Any]:
     }
 
 
-_LATER_FIELDS = ("orbitals", "natural_orbitals", "integrals")
+_LATER_FIELDS = ("orbitals", "natural_orbitals", "integrals", "circuit")
 
 
 def spec_record(spec: RunSpec) -> dict[str, Any]:

@@ -21,9 +21,11 @@ from simulator.chemistry.given_integrals import BASIS, GivenIntegrals, check_nee
 from simulator.chemistry.molecules import BOHR, Molecule, bundled_molecules
 from simulator.errors import InputError
 from simulator.input_files import shown
+from simulator.operators.given_circuit import GivenCircuit
 
 MAPPERS = ("jordan_wigner", "parity", "bravyi_kitaev")
-ANSATZE = ("uccsd", "efficient_su2", "real_amplitudes", "excitation_preserving")
+GIVEN_CIRCUIT = "circuit"
+ANSATZE = ("uccsd", "efficient_su2", "real_amplitudes", "excitation_preserving", GIVEN_CIRCUIT)
 INITIAL_POINTS = ("mp2", "hf", "zeros", "random", "vector")
 ENGINES = ("sector", "statevector", "aer")
 AER_METHODS = ("automatic", "statevector", "density_matrix", "matrix_product_state")
@@ -34,6 +36,12 @@ SPEC_VERSION = 2
 MAX_SEED = 2**32 - 1
 MAX_PARAMETERS = 5_000
 """Keeps every record under 500 kB: a result holds each parameter's label, initial and optimal value."""
+
+RECORD_ROOM = 480_000
+"""Bytes of a record for what was given by value and all that is there once a parameter; the rest is for notes, references and timings."""
+
+BYTES_PER_PARAMETER = 100
+"""Label, initial and optimal value, and the initial vector twice: in the specification's record and in its JSON."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,7 @@ class RunSpec:
     orbitals: tuple[str, ...] | None = None  # active orbitals by number from 1 (`3`), name (`2a1`) or irrep (`b1`)
     natural_orbitals: int | None = None  # active orbitals, chosen by natural occupation
     integrals: GivenIntegrals | None = None  # in the place of atoms, charge and basis
+    circuit: GivenCircuit | None = None  # of ansatz circuit
     spec_version: int = 1
     """Which rules the numbers follow. It is derived, whatever is given, so that nothing else can be asked for.
 
@@ -125,6 +134,7 @@ class RunSpec:
         self._check_electrons()
         self._check_active_space()
         self._check_orbitals()
+        self._check_circuit()
         self._check_initial_point()
         self._check_optimizer()
         self._check_engine()
@@ -199,6 +209,25 @@ class RunSpec:
         if self.orbitals is not None:
             object.__setattr__(self, "orbitals", _orbital_names(self.orbitals))
 
+    def _check_circuit(self) -> None:
+        if (self.ansatz == GIVEN_CIRCUIT) != (self.circuit is not None):
+            lack = "has no circuit" if self.circuit is None else f"is given for ansatz {self.ansatz}"
+            raise InputError(
+                f"a circuit and ansatz {GIVEN_CIRCUIT} go together, and this one {lack}"
+                " (give an OpenQASM file as the ansatz, or a circuit of Qiskit's)"
+            )
+        if self.circuit is None:
+            return
+        if not isinstance(self.circuit, GivenCircuit):
+            raise InputError(f"circuit must be a given circuit, not {shown(self.circuit)}")
+        if self.reps != RunSpec.reps:
+            raise InputError(f"reps {self.reps}: a given circuit is taken as it is, repetitions belong into it")
+        check_parameters(len(self.circuit.parameters), self)
+        if self.initial_point == "hf":
+            raise InputError(
+                "initial point hf: nobody knows where a given circuit is the Hartree-Fock determinant (use zeros, random or a vector)"
+            )
+
     def _check_initial_point(self) -> None:
         if (self.initial_point == "vector") != (self.initial_vector is not None):
             raise InputError("an initial vector goes with initial_point vector, and the other way round")
@@ -240,8 +269,9 @@ class RunSpec:
 
     @property
     def max_parameters(self) -> int:
-        """Parameters that the ansatz may have: fewer beside integrals, which stand in the same records."""
-        return MAX_PARAMETERS if self.integrals is None else min(MAX_PARAMETERS, self.integrals.max_parameters)
+        """Parameters that the ansatz may have: fewer beside integrals or a given circuit, which stand in the same records."""
+        given = [part.n_bytes for part in (self.integrals, self.circuit) if part is not None]
+        return max(0, min(MAX_PARAMETERS, (RECORD_ROOM - sum(given)) // BYTES_PER_PARAMETER))
 
     @property
     def estimated_by(self) -> tuple[str, ...]:
@@ -329,7 +359,8 @@ class RunSpec:
         out["orbitals"] = None if self.orbitals is None else list(self.orbitals)
         # Fields that came after the first release stand in the JSON only where they are given: ids stay what they were.
         out["integrals"] = None if self.integrals is None else self.integrals.to_dict()
-        for name in ("orbitals", "natural_orbitals", "integrals"):
+        out["circuit"] = None if self.circuit is None else self.circuit.to_dict()
+        for name in ("orbitals", "natural_orbitals", "integrals", "circuit"):
             if out[name] is None:
                 del out[name]
         return out
@@ -362,6 +393,8 @@ class RunSpec:
                 values["orbitals"] = tuple(values["orbitals"])
             if values.get("integrals") is not None:
                 values["integrals"] = GivenIntegrals.from_dict(values["integrals"])
+            if values.get("circuit") is not None:
+                values["circuit"] = GivenCircuit.from_dict(values["circuit"])
             return cls(**values)
         except (TypeError, ValueError) as error:
             raise InputError(f"specification is malformed: {error}") from None
@@ -373,7 +406,7 @@ def make_spec(molecule: Molecule, *, engine: str = "auto", **given: Any) -> RunS
     Args:
         molecule: what to solve; its name does not enter the specification.
         engine: `auto` chooses by ansatz, shots, noise, device, precision and Aer method.
-        given: other fields of RunSpec; None means its default.
+        given: other fields of RunSpec; None means its default. `ansatz` may be a circuit, a `GivenCircuit` or Qiskit's.
 
     Raises:
         InputError: a value is not allowed.
@@ -381,11 +414,13 @@ def make_spec(molecule: Molecule, *, engine: str = "auto", **given: Any) -> RunS
     from simulator.engines.base import choose_engine
 
     options = {name: value for name, value in given.items() if value is not None}
+    if not isinstance(options.get("ansatz", ""), str):
+        options |= _given_ansatz(options["ansatz"])
     if unknown := sorted(set(options) - {f.name for f in fields(RunSpec) if f.init}):
         raise InputError(f"unknown specification keys: {', '.join(unknown)}")
     ansatz = options.setdefault("ansatz", RunSpec.ansatz)
     check_choice("ansatz", ansatz, ANSATZE)
-    options.setdefault("reps", 1 if ansatz == "uccsd" else 2)
+    options.setdefault("reps", 1 if ansatz in ("uccsd", GIVEN_CIRCUIT) else 2)
     options.setdefault("initial_point", {"uccsd": "mp2", "excitation_preserving": "hf"}.get(ansatz, "random"))
     check_choice("engine", engine, ("auto", *ENGINES))
     if engine == "auto":
@@ -403,6 +438,17 @@ def make_spec(molecule: Molecule, *, engine: str = "auto", **given: Any) -> RunS
     fields_of_molecule = ("elements", "geometry", "charge", "multiplicity", "integrals")
     given_molecule = {name: getattr(molecule, name) for name in fields_of_molecule}
     return RunSpec(**{**given_molecule, **options, "engine": engine})
+
+
+def _given_ansatz(circuit: Any) -> dict[str, Any]:
+    """The fields of an ansatz that is given as a circuit."""
+    if isinstance(circuit, GivenCircuit):
+        return {"ansatz": GIVEN_CIRCUIT, "circuit": circuit}
+    if not hasattr(circuit, "data") or not hasattr(circuit, "parameters"):
+        raise InputError(f"ansatz must be one of {', '.join(ANSATZE)} or a circuit, not {shown(circuit)}")
+    from simulator.operators.circuit_files import given_circuit
+
+    return {"ansatz": GIVEN_CIRCUIT, "circuit": given_circuit(circuit)}
 
 
 def parse_noise(text: str) -> Noise:
@@ -519,7 +565,9 @@ def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
 def check_parameters(n_parameters: int, spec: RunSpec) -> None:
     """Raises InputError when an ansatz has more parameters than the records of its run may hold."""
     if n_parameters > spec.max_parameters:
-        beside = "" if spec.integrals is None else f" beside the integrals of {spec.integrals.norb} orbitals"
+        given = [f"the integrals of {spec.integrals.norb} orbitals"] if spec.integrals is not None else []
+        given += [f"the {len(spec.circuit.gates)} gates of the circuit"] if spec.circuit is not None else []
+        beside = f" beside {' and '.join(given)}" if given else ""
         raise InputError(
             f"ansatz {spec.ansatz} has {n_parameters} parameters here, at most {spec.max_parameters} are allowed{beside}"
             " (use a smaller active space or fewer reps)"

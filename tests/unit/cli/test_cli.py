@@ -61,6 +61,8 @@ def test_help_and_version_load_nothing_heavy():
         (["run", "h2", "--optimizer-option", "speed=1"], "speed"),
         (["run", "h2", "--optimizer-option", "maxcor"], "NAME=VALUE"),
         (["run", "h2", "--ansatz", "ucc"], "uccsd"),
+        (["run", "h2", "--ansatz", "nowhere.qasm"], "circuit nowhere.qasm: No such file"),
+        (["run", "h2", "--ansatz", "circuit"], "has no circuit"),
         (["run", "h2", "--engine", "sector", "--shots", "100"], "shots"),
         (["run", "h2", "--device", "gpu"], "gpu"),
         (["run", "h2", "--noise", "heavy"], "one_qubit=P"),
@@ -164,6 +166,24 @@ def test_a_run_starts_from_an_earlier_ones_parameters_or_a_file(capsys, tmp_path
     (tmp_path / "start.json").write_text("[0.0]")
     code, out, _ = call(capsys, "run", "h2", "--initial-point", "start.json", "--json")
     assert code == 0
+
+
+def test_an_ansatz_from_a_file_runs_into_the_tables(capsys, tmp_path):
+    (tmp_path / "pair.qasm").write_text(
+        'OPENQASM 3;\ninclude "stdgates.inc";\ninput float pair;\nqubit[4] q;\nx q[0]; x q[2];\n'
+        "ry(pair) q[1];\ncx q[1], q[0];\ncx q[1], q[3];\ncx q[3], q[2];\n"
+    )
+    code, out, err = call(capsys, "run", "h2", "--ansatz", "pair.qasm", "--json")
+    assert code == 0, err
+    assert abs(json.loads(out)["error_mha"]) < 1e-3
+    code, out, err = call(
+        capsys,
+        "sql",
+        "select r.ansatz, p.label from vqe_results r join vqe_parameters p using (run_id) limit 1",
+        "--format",
+        "json",
+    )
+    assert json.loads(out) == [{"ansatz": "circuit", "label": "pair"}], err
 
 
 def test_record_parameters_keeps_what_was_asked_and_nothing_else(capsys):

@@ -57,6 +57,20 @@ def test_a_molecule_file_is_found_beside_the_experiment(tmp_path, monkeypatch):
     assert load_sweep(path).runs[0].spec.geometry[1][2] == 1.5
 
 
+def test_a_circuit_is_found_beside_the_experiment_and_read_once(tmp_path, monkeypatch):
+    (tmp_path / "one.qasm").write_text(
+        'OPENQASM 3; include "stdgates.inc"; input float a; qubit[4] q; x q[0]; x q[2]; ry(a) q[1];'
+    )
+    path = write(tmp_path, "molecules: [h2]\nmatrix:\n  ansatz: [uccsd, one.qasm]\nseeds: 2\n")
+    monkeypatch.chdir("/")
+    runs = load_sweep(path).runs
+    assert [run.spec.ansatz for run in runs] == ["uccsd", "uccsd", "circuit", "circuit"]
+    assert runs[2].spec.circuit is runs[3].spec.circuit
+    (tmp_path / "one.qasm").write_text("OPENQASM 3;\nqubit[4] q;\nfoo q[0];")
+    with pytest.raises(InputError, match=r"experiment.yaml:3: h2: circuit .*one.qasm: line 3:0 gate 'foo'"):
+        load_sweep(path)
+
+
 @pytest.mark.parametrize(
     ("text", "line", "says"),
     [
