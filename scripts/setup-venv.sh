@@ -34,9 +34,4 @@ fi
 
 # The kernels of the engines are compiled by the first run that needs them: here, not while somebody waits for an energy. Nothing is
 # written but the compiled kernels.
-"$venv/bin/python" - <<'PYTHON' || echo "the kernels are not compiled yet: the first run does that" >&2
-from simulator import load_molecule, make_spec, run_vqe
-
-for molecule, options in (("lih", {}), ("lih", {"engine": "statevector"}), ("h2", {"ansatz": "efficient_su2", "max_iterations": 3})):
-    run_vqe(make_spec(load_molecule(molecule), **options))
-PYTHON
+"$venv/bin/python" -m simulator.runs.compile_kernels || echo "the kernels are not compiled yet: the first run does that" >&2
