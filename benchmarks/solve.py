@@ -25,7 +25,7 @@ from simulator.engines.sector import SectorEngine
 from simulator.operators.excitations import uccsd
 from simulator.stages import Stages
 from simulator.trust import CHEMICAL_ACCURACY
-from simulator.vqe.initial_point import mp2_parameters
+from simulator.vqe.initial_point import mp2_parameters, natural_steps
 from simulator.vqe.optimizers import Objective, run_optimizer
 from simulator.vqe.spec import make_spec
 
@@ -81,7 +81,7 @@ def sector_vqe(case: Case, exact: float) -> tuple[float | None, float, float, in
     objective = Objective(lambda x: engine.energy(x)[0], energy_and_gradient, lambda _x, _state: None)
     end = run_optimizer(
         spec.optimizer, spec.options, objective, mp2_parameters(problem, ansatz), max_iterations=spec.max_iterations,
-        tolerance=spec.tolerance, seed=0,
+        tolerance=spec.tolerance, seed=0, steps=natural_steps(problem, ansatz),
     )  # fmt: skip
     energy = engine.energy(end.parameters)[0]
     return (reached[0] if reached else None), time.perf_counter() - began, energy, calls

@@ -11,7 +11,7 @@ from simulator.engines.base import Engine
 from simulator.operators.circuits import Gates, given_gates, library_gates, uccsd_gates
 from simulator.operators.excitations import ExcitationSet, n_excitations, uccsd
 from simulator.operators.hamiltonian import Mapping, QubitHamiltonian
-from simulator.vqe.initial_point import MOVABLE_POINTS, initial_parameters, mp2_parameters, perturbed
+from simulator.vqe.initial_point import MOVABLE_POINTS, initial_parameters, mp2_parameters, natural_steps, perturbed
 from simulator.vqe.spec import MAX_PARAMETERS, RunSpec, check_parameters
 
 SAME_IRREP = 0.5
@@ -104,6 +104,7 @@ class Ansatz:
     gates: Gates | None  # None with the sector engine, which rotates determinants and needs no circuit
     engine: Engine
     start: np.ndarray  # radian, shape: (n_parameters,)
+    steps: np.ndarray  # the search's units, radian, shape: (n_parameters,)
     notes: tuple[str, ...]  # what the result should say about all this
 
     @property
@@ -148,9 +149,10 @@ def build_ansatz(
     moved = screening is not None and not screening.is_on and spec.initial_point in MOVABLE_POINTS
     if moved:
         start = perturbed(start, spec.seed)
+    steps = np.ones(engine.n_parameters) if excitations is None else natural_steps(problem, excitations)
     note = screening_note(screening, moved)
     notes = () if note is None else (note,)
-    return Ansatz(problem, hamiltonian, mapping, screening, excitations, gates, engine, start, notes)
+    return Ansatz(problem, hamiltonian, mapping, screening, excitations, gates, engine, start, steps, notes)
 
 
 def _sector_engine(problem: Problem, excitations: ExcitationSet | None) -> Engine:

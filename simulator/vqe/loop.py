@@ -69,7 +69,7 @@ def minimize(
     with stages("ansatz"):
         ansatz = build_ansatz(spec, problem, hamiltonian, references)
     with stages("optimization"):
-        search = Search(spec, ansatz.engine, observe, should_stop, resumed)
+        search = Search(spec, ansatz.engine, observe, should_stop, resumed, steps=ansatz.steps)
         optimum = told_if_stuck(search.run(ansatz.start), search, problem.hf_energy, references)
     interrupted, verdict = optimum.interrupted, INTERRUPTED
     if not interrupted:

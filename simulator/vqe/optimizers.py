@@ -189,10 +189,12 @@ def run_optimizer(
     tolerance: float,
     seed: int,
     state: dict[str, Any] | None = None,
+    steps: np.ndarray | None = None,
 ) -> Minimum:
     """Minimize from `start`, shape (n_parameters,), in radian; what `tolerance` means is in OPTIMIZERS[name].tolerance.
 
-    `state` is what `objective.step` was told at `start` by an earlier call, which this one goes on with.
+    L-BFGS-B and SLSQP, which know nothing of the curvature when they start, search in units of `steps` (radian, shape:
+    (n_parameters,); None: all one). `state` is what `objective.step` was told at `start` by an earlier call, which this one goes on with.
     """
     if name == "spsa":
         return _spsa(options, objective, start, max_iterations, tolerance, seed, state)
@@ -201,17 +203,29 @@ def run_optimizer(
     import numpy as np
     from scipy.optimize import minimize
 
-    n, steps = len(start), [np.array(start)]
+    n, start, told = len(start), np.array(start, dtype=float), [np.array(start)]
+    scaled = OPTIMIZERS[name].uses_gradient
+    units = np.ones(n) if steps is None or not scaled else np.asarray(steps, dtype=float)
 
-    def step(x: np.ndarray) -> None:
-        steps.append(np.array(x))
-        objective.step(steps[-1].copy(), None)
-        if name == "cobyla" and len(steps) > max_iterations:
+    def at(y: np.ndarray) -> np.ndarray:
+        """The parameters; exactly the start at zero."""
+        return start + units * y if scaled else np.array(y)
+
+    def energy_and_gradient(y: np.ndarray) -> tuple[float, np.ndarray]:
+        energy, gradient = objective.energy_and_gradient(at(y))
+        return energy, units * gradient
+
+    def step(y: np.ndarray) -> None:
+        told.append(at(np.atleast_1d(y)))
+        objective.step(told[-1].copy(), None)
+        if name == "cobyla" and len(told) > max_iterations:
             raise _LimitReached
 
     given: dict[str, Any] = {"callback": lambda xk: step(xk)}
     if name == "l-bfgs-b":
-        given |= {"options": {"maxiter": max_iterations, "maxfun": NO_LIMIT, "gtol": tolerance, **options}}
+        # no component of the gradient by the parameters themselves is larger than the tolerance then
+        gtol = tolerance * float(np.min(units, initial=np.inf))
+        given |= {"options": {"maxiter": max_iterations, "maxfun": NO_LIMIT, "gtol": gtol, **options}}
     elif name == "slsqp":
         given |= {"options": {"maxiter": max_iterations, "ftol": tolerance}}
     elif name == "cobyla":
@@ -235,18 +249,18 @@ def run_optimizer(
     else:
         raise InputError(f"unknown optimizer {name!r}")
     try:
-        if OPTIMIZERS[name].uses_gradient:
-            result = minimize(objective.energy_and_gradient, start, jac=True, method=name, **given)
+        if scaled:
+            result = minimize(energy_and_gradient, np.zeros(n), jac=True, method=name, **given)
         else:
             result = minimize(objective.energy, start, method=name, **given)
     except _LimitReached:
-        return Minimum(steps[-1], False, "max_iterations")
+        return Minimum(told[-1], False, "max_iterations")
     message = " ".join(str(result.message).split())
     reached = getattr(result, "nit", None)
     limit = (reached if reached is not None else result.nfev) >= max_iterations
     if result.success:
-        return Minimum(np.atleast_1d(result.x), True, f"converged: {message}")
-    return Minimum(np.atleast_1d(result.x), False, "max_iterations" if limit else f"stopped: {message}")
+        return Minimum(at(np.atleast_1d(result.x)), True, f"converged: {message}")
+    return Minimum(at(np.atleast_1d(result.x)), False, "max_iterations" if limit else f"stopped: {message}")
 
 
 def _spsa(

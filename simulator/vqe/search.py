@@ -84,6 +84,7 @@ class Search:
         observe: called once an iteration, the start included.
         should_stop: asked at every evaluation; True ends the search with the best point so far.
         resumed: where an earlier search of this specification was; this one goes on from there.
+        steps: units of the parameters in which the energy is nearly a sphere, radian, shape: (n_parameters,); None: all one.
     """
 
     def __init__(
@@ -93,7 +94,9 @@ class Search:
         observe: Callable[[IterationRecord], None],
         should_stop: Callable[[], bool],
         resumed: Checkpoint | None = None,
+        steps: np.ndarray | None = None,
     ) -> None:
+        self._steps = np.ones(engine.n_parameters) if steps is None else steps
         self.resumed = resumed
         self.spec, self.engine, self.observe, self.should_stop = spec, engine, observe, should_stop
         self.evaluations = self.gradient_evaluations = self.iterations = 0
@@ -170,7 +173,7 @@ class Search:
         try:
             end = run_optimizer(
                 "l-bfgs-b", options, objective, perturbed(x, self.spec.seed), max_iterations=PROBE_ITERATIONS,
-                tolerance=self.spec.tolerance, seed=self.spec.seed,
+                tolerance=self.spec.tolerance, seed=self.spec.seed, steps=self._steps,
             )  # fmt: skip
             return self._at(x).energy - self._at(end.parameters).energy
         except _Stop:
@@ -205,6 +208,7 @@ class Search:
         return run_optimizer(
             self.spec.optimizer, self.spec.options, objective, start, max_iterations=max(self.spec.max_iterations - done, 0),
             tolerance=self.spec.tolerance, seed=self.spec.seed, state=None if self.resumed is None else self.resumed.optimizer_state,
+            steps=self._steps,
         )  # fmt: skip
 
     def _measured(self, x: np.ndarray) -> tuple[float, float | None]:

@@ -110,3 +110,32 @@ def test_bad_options_are_refused(name, options, says):
 def test_options_come_as_text_and_with_defaults():
     found = check_options("spsa", {"resamplings": "3", "blocking": "true", "alpha": "0.7"})
     assert (found["resamplings"], found["blocking"], found["alpha"], found["gamma"]) == (3, True, 0.7, 0.101)
+
+
+@pytest.mark.parametrize("name", ["l-bfgs-b", "slsqp"])
+def test_a_search_in_the_energys_own_units_is_short_and_ends_at_the_same_tolerance(name):
+    curvature = np.geomspace(0.3, 300.0, 12)
+    start, lowest = np.full(12, 0.2), np.linspace(-0.1, 0.3, 12)
+    found = {}
+    for units in (None, 1 / np.sqrt(curvature)):
+        asked, told = [], []
+
+        def energy_and_gradient(x, asked=asked):
+            asked.append(x.tobytes())
+            d = x - lowest
+            return float(0.5 * d @ (curvature * d) + np.sum(d**4)), curvature * d + 4 * d**3
+
+        objective = Objective(
+            lambda x: energy_and_gradient(x)[0], energy_and_gradient, lambda x, _, told=told: told.append(x.tobytes())
+        )
+        end = run_optimizer(
+            name, check_options(name, {}), objective, start, max_iterations=500, tolerance=1e-6, seed=0, steps=units
+        )
+        assert end.converged
+        assert asked[0] == start.tobytes(), "the start itself, to the last bit"
+        assert set(told) <= set(asked), "an iteration is a point that was evaluated"
+        largest = np.max(np.abs(energy_and_gradient(end.parameters)[1]))
+        assert name == "slsqp" or largest <= 1e-6, "by the parameters in radian, whatever the units"
+        np.testing.assert_allclose(end.parameters, lowest, atol=1e-3)
+        found[units is None] = len(asked)
+    assert found[False] < 0.5 * found[True]

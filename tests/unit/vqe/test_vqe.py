@@ -341,3 +341,12 @@ def test_what_the_command_line_reads_loads_nothing_heavy():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("name", "most"), [("lih", 12), ("h2o", 12), ("oh", 15)])
+def test_uccsd_converges_in_few_evaluations(name, most):
+    """In units of the gaps, where it took three times as many in radian; the gradient is as small as the tolerance asks."""
+    found, records, _ = solve(name, exact=False)
+    assert found.converged
+    assert found.evaluations <= most
+    assert records[-1].gradient_norm < 1e-5 * np.sqrt(found.n_parameters)
