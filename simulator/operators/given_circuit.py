@@ -17,8 +17,8 @@ MAX_BYTES = 200_000
 """Of a circuit's JSON. A specification stands in the records of a run's begin and end, and no record may have more than 500 kB;
 some 4,000 rotations fit."""
 
-MAX_LABEL = 64
-"""Characters of a parameter's name, which stands in every record that holds parameters."""
+MAX_LABEL = 36
+"""Characters of a parameter's name, as long as an excitation's: it stands in every record that holds parameters."""
 
 MAX_QUBITS = 64
 """Bits of the masks that stand for Pauli strings."""

@@ -271,7 +271,7 @@ class RunSpec:
     def max_parameters(self) -> int:
         """Parameters that the ansatz may have: fewer beside integrals or a given circuit, which stand in the same records."""
         given = [part.n_bytes for part in (self.integrals, self.circuit) if part is not None]
-        return max(0, min(MAX_PARAMETERS, (RECORD_ROOM - sum(given)) // BYTES_PER_PARAMETER))
+        return min(MAX_PARAMETERS, (RECORD_ROOM - sum(given)) // BYTES_PER_PARAMETER) if given else MAX_PARAMETERS
 
     @property
     def estimated_by(self) -> tuple[str, ...]:
@@ -569,8 +569,8 @@ def check_parameters(n_parameters: int, spec: RunSpec) -> None:
         given += [f"the {len(spec.circuit.gates)} gates of the circuit"] if spec.circuit is not None else []
         beside = f" beside {' and '.join(given)}" if given else ""
         raise InputError(
-            f"ansatz {spec.ansatz} has {n_parameters} parameters here, at most {spec.max_parameters} are allowed{beside}"
-            " (use a smaller active space or fewer reps)"
+            f"ansatz {spec.ansatz} has {n_parameters} parameters here, at most {max(spec.max_parameters, 0)} are allowed{beside}"
+            f" ({'take some out of it' if spec.circuit is not None else 'use a smaller active space or fewer reps'})"
         )
 
 

@@ -1,10 +1,14 @@
 """Events for tests."""
 
+import io
 import time
+
+import fastavro
 
 from simulator.chemistry.molecules import load_molecule
 from simulator.errors import StorageError
-from simulator.events.records import Iteration, Result, Run, SystemMetrics, new_id, now_micros
+from simulator.events import schemas
+from simulator.events.records import Event, Iteration, Result, Run, SystemMetrics, new_id, now_micros, to_record
 from simulator.vqe.records import spec_record
 from simulator.vqe.spec import make_spec
 
@@ -30,6 +34,13 @@ def a_result(n_parameters: int = 3, **given) -> Result:
         ],
     }  # fmt: skip
     return Result(**{**fields, **given})
+
+
+def encoded_bytes(event: Event) -> int:
+    """Bytes of the event's Avro record."""
+    buffer = io.BytesIO()
+    fastavro.schemaless_writer(buffer, schemas.current(event.stream), to_record(event), strict=True)
+    return len(buffer.getvalue())
 
 
 class ListSink:

@@ -1,16 +1,14 @@
 """Integrals in place of atoms: the same energies as the molecule that they were made from, whatever the orbitals' order."""
 
-import io
 from dataclasses import replace
 from itertools import combinations
 
-import fastavro
 import numpy as np
 import pytest
 import scipy.linalg
 from pyscf import ao2mo, fci, gto, scf
 from pyscf.tools import fcidump
-from samples import a_result
+from samples import a_result, encoded_bytes
 
 from simulator.chemistry import references
 from simulator.chemistry.formats.fcidump import parse_fcidump
@@ -19,13 +17,11 @@ from simulator.chemistry.integrals import build_problem
 from simulator.chemistry.molecules import Molecule, load_molecule
 from simulator.chemistry.references import compute_references
 from simulator.errors import InputError
-from simulator.events import schemas
 from simulator.events.records import (
     MAX_RECORD_BYTES,
     Run,
     new_id,
     now_micros,
-    to_record,
 )
 from simulator.operators.hamiltonian import qubit_hamiltonian
 from simulator.operators.hamiltonian_files import fcidump_lines, molpro_irreps
@@ -393,12 +389,6 @@ def test_irreps_are_written_as_pyscf_converts_them_to_molpros(molecule, group):
 # --- the size of records ---------------------------------------------------------------------------------------------
 
 
-def encoded_bytes(event):
-    buffer = io.BytesIO()
-    fastavro.schemaless_writer(buffer, schemas.current(event.stream), to_record(event), strict=True)
-    return len(buffer.getvalue())
-
-
 def test_no_record_is_larger_than_the_limit_at_the_most_orbitals_and_parameters():
     values = lambda n: packed([-0.123456789012345678] * n)  # noqa: E731
     integrals = GivenIntegrals(
@@ -419,7 +409,7 @@ def test_no_record_is_larger_than_the_limit_at_the_most_orbitals_and_parameters(
 
 
 def test_parameters_that_have_no_room_beside_the_integrals_are_refused(dumped, monkeypatch):
-    monkeypatch.setattr("simulator.chemistry.given_integrals.RECORD_ROOM", 5_000)
+    monkeypatch.setattr("simulator.vqe.spec.RECORD_ROOM", 5_000)
     spec = make_spec(given(dumped, "h2o"))
     with pytest.raises(
         InputError, match=r"ansatz uccsd has \d+ parameters here, at most \d+ are allowed beside the integrals of 7"

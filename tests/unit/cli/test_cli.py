@@ -187,12 +187,12 @@ def test_an_ansatz_from_a_file_runs_into_the_tables(capsys, tmp_path):
 
 
 def test_record_parameters_keeps_what_was_asked_and_nothing_else(capsys):
-    call(capsys, "run", "lih", "--record-parameters", "every:5")
+    call(capsys, "run", "lih", "--record-parameters", "every:3")
     query = "select iteration, parameters is not null as kept from vqe_iterations order by iteration"
     _, out, _ = call(capsys, "sql", query, "--format", "json")
     rows = json.loads(out)
-    assert all(row["kept"] == (row["iteration"] % 5 == 0) for row in rows)
-    assert len(rows) > 10
+    assert all(row["kept"] == (row["iteration"] % 3 == 0) for row in rows)
+    assert len(rows) > 6
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

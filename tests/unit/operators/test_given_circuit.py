@@ -9,6 +9,7 @@ from qiskit.circuit import Parameter, ParameterVector
 from qiskit.circuit.library import efficient_su2, excitation_preserving
 from qiskit.circuit.random import random_circuit
 from qiskit.quantum_info import Statevector, random_unitary
+from samples import a_result, encoded_bytes
 
 from simulator import load_molecule, make_spec, run_vqe
 from simulator.chemistry.integrals import build_problem
@@ -16,11 +17,13 @@ from simulator.engines._slow.paulis import gates_state
 from simulator.engines.aer import AerEngine
 from simulator.engines.statevector import StatevectorEngine, joined
 from simulator.errors import InputError
+from simulator.events.records import MAX_RECORD_BYTES
 from simulator.operators.circuit_files import given_circuit, read_circuit
 from simulator.operators.circuits import given_gates
-from simulator.operators.given_circuit import GivenCircuit, GivenGate
+from simulator.operators.given_circuit import MAX_BYTES, GivenCircuit, GivenGate
 from simulator.operators.hamiltonian import Mapping, qubit_hamiltonian
 from simulator.stages import Stages
+from simulator.vqe.records import spec_record
 from simulator.vqe.spec import RunSpec
 
 WRITTEN = """OPENQASM 3.0;
@@ -289,3 +292,28 @@ def test_the_number_of_qubits_is_told_before_any_work():
         run_vqe(make_spec(load_molecule("lih"), ansatz=everything()))
     with pytest.raises(InputError, match=r"has 2 \(2 spatial orbitals, mapper parity\)"):
         run_vqe(make_spec(load_molecule("h2"), ansatz=everything(), mapper="parity"))
+
+
+def test_no_record_of_the_largest_circuit_is_larger_than_the_limit():
+    names = tuple(f"{k:x<36}" for k in range(3_000))
+    gates = tuple(GivenGate("rzz", (k % 20, 20), ((k, 1 / (k + 3)),), 1 / (k + 7)) for k in range(900))
+    circuit = GivenCircuit(21, names, gates)
+    assert circuit.n_bytes > 0.8 * MAX_BYTES
+    spec = make_spec(
+        load_molecule("h2"),
+        ansatz=circuit,
+        initial_point="vector",
+        initial_vector=(-0.123456789012345678,) * len(names),
+    )
+    result = a_result(len(names), spec=spec_record(spec), spec_json=spec.canonical_json(), notes=["a note" * 100] * 10)
+    result = replace(result, parameters=[row | {"label": "l" * 36} for row in result.parameters])
+    assert spec.max_parameters - len(names) < 60, "nearly as many as are allowed"
+    assert encoded_bytes(result) < MAX_RECORD_BYTES
+
+
+def test_parameters_that_have_no_room_beside_the_circuit_are_refused(monkeypatch):
+    monkeypatch.setattr("simulator.vqe.spec.RECORD_ROOM", 1_500)
+    with pytest.raises(
+        InputError, match=r"has 8 parameters here, at most \d are allowed beside the \d+ gates of the circuit"
+    ):
+        make_spec(load_molecule("h2"), ansatz=everything())
