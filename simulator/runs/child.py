@@ -16,6 +16,7 @@ from typing import Any
 
 from simulator.checkpoint import Checkpoint
 from simulator.errors import DoesNotFit, InputError, StorageError, VqeError, one_line
+from simulator.garbage import collect_garbage_seldom
 from simulator.runs.checkpoints import Keeper
 from simulator.runs.sink import make_sink
 from simulator.settings import Settings
@@ -241,6 +242,7 @@ def _child(pipe: Connection, settings: Settings, threads: int, shared: Any, pare
     from simulator.runs.session import Session, switch_threads_often
 
     switch_threads_often()
+    collect_garbage_seldom()
 
     for number in (signal.SIGINT, signal.SIGHUP):  # reach the whole group; the parent says who stops
         signal.signal(number, signal.SIG_IGN)

@@ -10,6 +10,7 @@ import pytest
 from waiting import signalled
 
 from simulator.cli.main import _run
+from simulator.garbage import NEW_OBJECTS
 
 HEAVY = ("qiskit", "pyscf", "numba", "scipy", "numpy", "pyarrow", "pyiceberg", "duckdb", "matplotlib", "pydantic_settings")  # fmt: skip
 
@@ -35,6 +36,17 @@ def test_help_and_version_load_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
     assert "Usage" in done.stdout
+
+
+@pytest.mark.parametrize(("before", "after"), [(700, NEW_OBJECTS), (10**6, 10**6), (0, 0)])
+def test_the_command_looks_for_cycles_seldom_unless_told_otherwise(before, after):
+    script = (
+        f"import atexit, gc, sys; gc.set_threshold({before})\n"
+        "atexit.register(lambda: print(gc.get_threshold()[0], file=sys.stderr))\n"
+        "from simulator.cli.main import main; main(['--version'])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == str(after)
 
 
 @pytest.mark.parametrize(
