@@ -4,6 +4,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -269,8 +270,13 @@ def _published(problem: Problem) -> list[Reference]:
         return [Reference("published", None, "published energies are of the full space")]
     entries = [
         e for e in published_energies()
-        if e["basis"] == problem.basis and load_molecule(e["molecule"]).molecule_id == problem.molecule.molecule_id
+        if e["basis"] == problem.basis and _bundled_id(e["molecule"]) == problem.molecule.molecule_id
     ]  # fmt: skip
     if not entries:
         return [Reference("published", None, f"none in the bundled table for this geometry in {problem.basis}")]
     return [Reference(f"published {e['method']}", float(e["energy"]), source=e["source"]) for e in entries]
+
+
+@cache
+def _bundled_id(name: str) -> str:
+    return load_molecule(name).molecule_id
