@@ -104,7 +104,7 @@ class Child:
             target=_child, args=(theirs, self._settings, self._threads, self._shared, in_main_thread), daemon=False
         )
         # Numerical libraries read the environment when they are loaded.
-        with _environment(self._threads), _signals_wait():
+        with _environment(self._threads), _signals_wait(), _without_main_module():
             self.process.start()
         theirs.close()
 
@@ -233,6 +233,20 @@ def _signals_wait():  # type: ignore[no-untyped-def]
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _without_main_module():  # type: ignore[no-untyped-def]
+    """A process started in this block does not load this one's main module, of which it needs nothing: that of the command takes
+    0.1 s, and a script of a user would be run again."""
+    main = sys.modules["__main__"]
+    before: dict[str, Any] = {name: vars(main)[name] for name in ("__spec__", "__file__") if name in vars(main)}
+    main.__spec__ = None
+    vars(main).pop("__file__", None)
+    try:
+        yield
+    finally:
+        vars(main).update(before)
 
 
 def _child(pipe: Connection, settings: Settings, threads: int, shared: Any, parents_main_thread: bool) -> None:
