@@ -532,6 +532,7 @@ def with_source(table: Table, source: Source) -> Table:
 # --- what the declarations mean to Iceberg -------------------------------------------------------------------------
 
 
+@cache
 def iceberg_schema(table: Table) -> "Schema":
     """The Iceberg schema: top-level ids in declared order from 1, then ids of elements, as Iceberg gives fresh ids."""
     from itertools import count

@@ -20,7 +20,7 @@ from pyiceberg.expressions import BooleanExpression
 from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import ArrowScan, _dataframe_to_data_files
 from pyiceberg.manifest import DataFile
-from pyiceberg.table import FileScanTask, StagedTable, Transaction
+from pyiceberg.table import CreateTableTransaction, FileScanTask, StagedTable, Transaction
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import SnapshotRef, SnapshotRefType
@@ -528,6 +528,9 @@ class _Catalog(SqlCatalog):
         check_table(self.location, *name, _locations(found.metadata))
         return found
 
+    def create_table_transaction(self, *args: Any, **kwargs: Any) -> CreateTableTransaction:
+        return _Creation(self._create_staged_table(*args, **kwargs))
+
     def _update_and_stage_table(self, *args: Any, **kwargs: Any) -> StagedTable:
         staged = super()._update_and_stage_table(*args, **kwargs)
         staged.metadata = times_in_order(staged.metadata, staged.metadata.last_updated_ms)
@@ -583,6 +586,10 @@ class _Transaction(Transaction):
         if self._seen is None or self._seen[0] is not base or self._seen[1] is not updates:
             self._seen = (base, updates, super().table_metadata)
         return self._seen[2]
+
+
+class _Creation(_Transaction, CreateTableTransaction):
+    """The making of a table."""
 
 
 def tags_of(found: IcebergTable) -> list[str]:

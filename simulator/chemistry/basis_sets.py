@@ -93,6 +93,7 @@ def check_basis_name(basis: str) -> None:
             raise InputError(f"basis {basis} {why}")
 
 
+@cache
 def ecp_of(basis: str, element: str) -> Ecp | None:
     """The ECP that belongs to a basis for an element, None where the basis holds all electrons."""
     name = normalized(basis)

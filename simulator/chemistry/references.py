@@ -4,6 +4,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def compute_references(problem: Problem, spec: "ProblemSpec", stages: Stages) ->
     with stages("reference"), omp_threads(problem_determinants(problem)), _quiet():
         found = [Reference("HF", problem.hf_energy, None, problem.spin_squared)]
         exact = _exact(problem)
-        found += _perturbative(problem, with_triples=exact[0].energy is None)
+        found += _perturbative(problem, exact[0])
         found += exact
         try:
             found += _published(problem)
@@ -95,6 +96,9 @@ def no_yardstick(references: tuple[Reference, ...]) -> str | None:
     return "no error is told, there is no exact energy and no CCSD(T) to tell it against (" + "; ".join(reasons) + ")"
 
 
+TRIPLES_NOT_NEEDED = Reference("CCSD(T)", None, "not needed: the exact energy is there")
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Amplitudes that grow without bound are an answer (no reference), not a warning on the user's screen."""
@@ -114,7 +118,13 @@ def _what_went_wrong(error: BaseException) -> str:
     return f"{type(first).__name__}: {line}"[:300]
 
 
-def _perturbative(problem: Problem, with_triples: bool) -> list[Reference]:
+def _perturbative(problem: Problem, exact: Reference) -> list[Reference]:
+    """MP2, CCSD and CCSD(T).
+
+    Args:
+        problem: the active space.
+        exact: FCI or CASCI, or why there is none.
+    """
     names = ("MP2", "CCSD", "CCSD(T)")
     if not problem.is_closed_shell:
         return [
@@ -123,7 +133,10 @@ def _perturbative(problem: Problem, with_triples: bool) -> list[Reference]:
         ]
     if problem.norb == problem.nelec[0]:
         return [Reference(n, problem.hf_energy, None, 0.0) for n in names]  # no virtual orbitals: nothing correlates
-    return [_mp2(problem), *_coupled_cluster(problem, with_triples)]
+    if sum(problem.nelec) == 2 and exact.energy is not None and exact.hf_irrep_weight == 1:
+        # Singles and doubles are all excitations of two electrons: CCSD is exact, and its equations need not be solved again.
+        return [_mp2(problem), Reference("CCSD", exact.energy), TRIPLES_NOT_NEEDED]
+    return [_mp2(problem), *_coupled_cluster(problem, with_triples=exact.energy is None)]
 
 
 def _mp2(problem: Problem) -> Reference:
@@ -158,7 +171,7 @@ def _coupled_cluster(problem: Problem, with_triples: bool) -> list[Reference]:
         return [Reference(n, None, f"CCSD did not converge in {ccsd.max_cycle} cycles") for n in names]
     found = [_finite("CCSD", problem.hf_energy + float(ccsd.e_corr))]
     if not with_triples:
-        return [*found, Reference("CCSD(T)", None, "not needed: the exact energy is there")]
+        return [*found, TRIPLES_NOT_NEEDED]
     if (unfit := _not_hartree_fock(problem)) is not None:
         return [*found, Reference("CCSD(T)", None, unfit)]
     if (doubt := _doubt(ccsd)) is not None:
@@ -257,8 +270,13 @@ def _published(problem: Problem) -> list[Reference]:
         return [Reference("published", None, "published energies are of the full space")]
     entries = [
         e for e in published_energies()
-        if e["basis"] == problem.basis and load_molecule(e["molecule"]).molecule_id == problem.molecule.molecule_id
+        if e["basis"] == problem.basis and _bundled_id(e["molecule"]) == problem.molecule.molecule_id
     ]  # fmt: skip
     if not entries:
         return [Reference("published", None, f"none in the bundled table for this geometry in {problem.basis}")]
     return [Reference(f"published {e['method']}", float(e["energy"]), source=e["source"]) for e in entries]
+
+
+@cache
+def _bundled_id(name: str) -> str:
+    return load_molecule(name).molecule_id

@@ -33,6 +33,7 @@ from simulator.cli import (
 )
 from simulator.credentials import mask
 from simulator.errors import InputError, VqeError, explained, one_line
+from simulator.garbage import collect_garbage_seldom
 from simulator.signals import on_stop, raise_interrupt
 
 app = typer.Typer(
@@ -86,6 +87,7 @@ def _root(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 0 done, 1 a run failed, 2 bad input, 130 interrupted."""
+    collect_garbage_seldom()
     _quiet_libraries()
     sys.exit(_run(arguments))
 

@@ -108,17 +108,18 @@ def _told(planned: "Sweep") -> "Sweep":
 
 def completed_specs(settings: "Settings", queue: "JobQueue", planned: "Sweep") -> set[str]:
     """Specifications of the sweep that are completed: the queue knows it, else the tables do."""
-    from spark_jobs.arrow.batch import build
-    from spark_jobs.query import query
-
     asked = {run.spec.spec_id for run in planned.runs}
     known = queue.completed_specs("vqe", asked)
     if known == asked:
         return known
-    if settings.sink == "file":
-        build(settings.data_dir)  # what an interrupted sweep left in raw files counts as well
-    elif not has_tables(settings):
+    if not has_tables(settings) and (settings.sink != "file" or not has_events(settings)):
         return known
+    from spark_jobs.query import query
+
+    if settings.sink == "file":
+        from spark_jobs.arrow.batch import build
+
+        build(settings.data_dir)  # what an interrupted sweep left in raw files counts as well
     statement = "select distinct spec_id from vqe_results where status = 'completed'"
     try:
         return known | {row["spec_id"] for row in query(settings.data_dir, statement).rows.to_pylist()}
@@ -129,6 +130,11 @@ def completed_specs(settings: "Settings", queue: "JobQueue", planned: "Sweep") -
 def has_tables(settings: "Settings") -> bool:
     """Whether this process can read tables: those of a catalog that the settings name, or of its data dir."""
     return settings.catalog_uri is not None or (settings.data_dir / "warehouse" / "catalog.db").is_file()
+
+
+def has_events(settings: "Settings") -> bool:
+    """Whether there may be raw events: somewhere else, or in the data dir."""
+    return settings.raw_store is not None or (settings.raw_dir.is_dir() and any(settings.raw_dir.iterdir()))
 
 
 def _jobs_of(planned: "Sweep", runs: "list[PlannedRun]", force: bool, priority: int) -> "Iterator[NewJob]":

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -234,16 +234,28 @@ class Mapping:
 
     def number_operator(self) -> PauliSum:
         """N, the number of electrons in the active space."""
-        return self.reduced(concatenated([a.adjoint() @ a for a in self.annihilators()]))
+        return _number_operator(self.mapper, self.norb, self.nelec)
 
     def spin_squared_operator(self) -> PauliSum:
         """S^2 = S_- S_+ + S_z (S_z + 1)."""
-        a, n = self.annihilators(), self.norb
-        raising = concatenated([a[p].adjoint() @ a[p + n] for p in range(n)])
-        half_difference = concatenated(
-            [(a[p + s].adjoint() @ a[p + s]) * w for p in range(n) for s, w in ((0, 0.5), (n, -0.5))]
-        )
-        return self.reduced(raising.adjoint() @ raising + half_difference @ half_difference + half_difference)
+        return _spin_squared_operator(self.mapper, self.norb, self.nelec)
+
+
+@lru_cache(maxsize=8)  # the points of a scan have them in common
+def _number_operator(mapper: str, norb: int, nelec: tuple[int, int]) -> PauliSum:
+    mapping = Mapping(mapper, norb, nelec)
+    return mapping.reduced(concatenated([a.adjoint() @ a for a in mapping.annihilators()]))
+
+
+@lru_cache(maxsize=8)
+def _spin_squared_operator(mapper: str, norb: int, nelec: tuple[int, int]) -> PauliSum:
+    mapping = Mapping(mapper, norb, nelec)
+    a, n = mapping.annihilators(), norb
+    raising = concatenated([a[p].adjoint() @ a[p + n] for p in range(n)])
+    half_difference = concatenated(
+        [(a[p + s].adjoint() @ a[p + s]) * w for p in range(n) for s, w in ((0, 0.5), (n, -0.5))]
+    )
+    return mapping.reduced(raising.adjoint() @ raising + half_difference @ half_difference + half_difference)
 
 
 _FIRST_MODE: dict[str, Callable[[int], int]] = {

@@ -16,6 +16,7 @@ from typing import Any
 
 from simulator.checkpoint import Checkpoint
 from simulator.errors import DoesNotFit, InputError, StorageError, VqeError, one_line
+from simulator.garbage import collect_garbage_seldom
 from simulator.runs.checkpoints import Keeper
 from simulator.runs.sink import make_sink
 from simulator.settings import Settings
@@ -103,7 +104,7 @@ class Child:
             target=_child, args=(theirs, self._settings, self._threads, self._shared, in_main_thread), daemon=False
         )
         # Numerical libraries read the environment when they are loaded.
-        with _environment(self._threads), _signals_wait():
+        with _environment(self._threads), _signals_wait(), _without_main_module():
             self.process.start()
         theirs.close()
 
@@ -234,6 +235,20 @@ def _signals_wait():  # type: ignore[no-untyped-def]
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextlib.contextmanager
+def _without_main_module():  # type: ignore[no-untyped-def]
+    """A process started in this block does not load this one's main module, of which it needs nothing: that of the command takes
+    0.1 s, and a script of a user would be run again."""
+    main = sys.modules["__main__"]
+    before: dict[str, Any] = {name: vars(main)[name] for name in ("__spec__", "__file__") if name in vars(main)}
+    main.__spec__ = None
+    vars(main).pop("__file__", None)
+    try:
+        yield
+    finally:
+        vars(main).update(before)
+
+
 def _child(pipe: Connection, settings: Settings, threads: int, shared: Any, parents_main_thread: bool) -> None:
     """Run jobs until the pipe says stop or its other end is gone."""
     _end_with_parent(parents_main_thread)
@@ -241,6 +256,7 @@ def _child(pipe: Connection, settings: Settings, threads: int, shared: Any, pare
     from simulator.runs.session import Session, switch_threads_often
 
     switch_threads_often()
+    collect_garbage_seldom()
 
     for number in (signal.SIGINT, signal.SIGHUP):  # reach the whole group; the parent says who stops
         signal.signal(number, signal.SIG_IGN)

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import rfc8785
@@ -321,7 +321,7 @@ class RunSpec:
         replaced = self.ecp_electrons // 2
         return self.molecule.n_alpha - replaced, self.molecule.n_beta - replaced
 
-    @property
+    @cached_property
     def problem_id(self) -> str:
         """SHA-256 of molecule_id, basis, active space, frozen core and mapper, in hex.
 
@@ -339,7 +339,7 @@ class RunSpec:
         later = {name: value for name, value in later.items() if value is not None}
         return digest([*parts, later] if later else parts)
 
-    @property
+    @cached_property
     def spec_id(self) -> str:
         """SHA-256 of the canonical JSON, in hex."""
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()

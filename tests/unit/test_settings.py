@@ -1,5 +1,7 @@
 """Settings: from the environment, flags first; secrets from files, never shown."""
 
+from pathlib import Path
+
 import pytest
 
 from simulator.credentials import mask
@@ -108,3 +110,24 @@ def test_a_catalog_in_the_home_of_nobody_is_refused_without_citing_it(monkeypatc
     with pytest.raises(InputError, match="VQE_CATALOG_URI") as caught:
         load_table_settings()
     assert "sqlite" not in str(caught.value)
+
+
+def test_settings_of_the_same_environment_are_read_once_and_of_another_anew(tmp_path, monkeypatch):
+    first = load_settings(data_dir=Path("a"))
+    assert load_settings(data_dir=Path("a")) is first
+    assert load_settings(data_dir=Path("b")).data_dir == Path("b")
+    monkeypatch.setenv("VQE_RECORD_PARAMETERS", "none")
+    assert load_settings(data_dir=Path("a")).record_parameters == "none"
+    (tmp_path / ".env").write_text("VQE_MONITOR_INTERVAL=7")
+    assert load_settings().monitor_interval == 7
+    (tmp_path / ".env").write_text("VQE_MONITOR_INTERVAL=8")
+    assert load_settings().monitor_interval == 8
+
+
+def test_a_secret_s_file_is_read_each_time(tmp_path, monkeypatch):
+    monkeypatch.setenv("VQE_KAFKA_PASSWORD_FILE", str(tmp_path / "secret"))
+    for secret in ("one", "two"):
+        (tmp_path / "secret").write_text(secret)
+        password = load_settings().kafka_password
+        assert password is not None
+        assert password.get_secret_value() == secret

@@ -5,7 +5,7 @@ import pytest
 
 from simulator.chemistry.integrals import build_problem, solve_orbitals
 from simulator.chemistry.molecules import Molecule, load_molecule
-from simulator.chemistry.scf import without_checkpoint
+from simulator.chemistry.scf import mean_field, without_checkpoint
 from simulator.errors import RunFailed
 from simulator.stages import Stages
 from simulator.vqe.spec import make_spec
@@ -144,3 +144,23 @@ def test_fewer_orbitals_than_functions_are_what_the_scf_gives():
     problem = build_problem(make_spec(chain, basis="6-31++g"), Stages())
     assert (problem.n_molecular_orbitals, problem.norb, problem.is_full_space) == (17, 17, True)
     assert "basis 6-31++g is nearly linearly dependent here: 17 orbitals from 18 functions" in problem.notes
+
+
+@pytest.mark.parametrize(
+    ("atoms", "basis", "ecp"), [("H 0 0 0; F 0 0 0.9", "cc-pvdz", None), ("H 0 0 0; I 0 0 1.6", "lanl2dz", "lanl2dz")]
+)
+def test_the_first_density_is_pyscfs_to_the_last_bit(atoms, basis, ecp):
+    from pyscf import gto
+    from pyscf.scf import hf
+
+    mol = gto.M(atom=atoms, basis=basis, ecp=ecp or {}, verbose=0)
+    ours = mean_field(mol).get_init_guess(mol)
+    assert np.array_equal(ours, hf.init_guess_by_minao(mol))
+
+
+def test_a_second_geometry_reads_no_basis_set_again(monkeypatch):
+    from pyscf.gto.basis import parse_nwchem
+
+    orbitals_of(diatomic("H", "H", 0.7))
+    monkeypatch.setattr(parse_nwchem, "load", lambda *_, **__: pytest.fail("a basis set was read again"))
+    orbitals_of(diatomic("H", "H", 0.9))

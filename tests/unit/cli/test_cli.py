@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from waiting import signalled
 
 from simulator.cli.main import _run
+from simulator.garbage import NEW_OBJECTS
 
 HEAVY = ("qiskit", "pyscf", "numba", "scipy", "numpy", "pyarrow", "pyiceberg", "duckdb", "matplotlib", "pydantic_settings")  # fmt: skip
 
@@ -35,6 +37,37 @@ def test_help_and_version_load_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
     assert "Usage" in done.stdout
+
+
+def test_planning_the_first_sweep_of_a_data_dir_loads_nothing_of_the_tables(tmp_path):
+    (tmp_path / "curve.yaml").write_text("molecules: [h2]")
+    script = (
+        "import sys; from simulator.cli.main import _run; assert _run(['sweep', 'curve.yaml', '--dry-run', '--json']) == 0\n"
+        "print([m for m in ('pyiceberg', 'pyarrow', 'duckdb', 'sqlglot', 'alembic', 'pyscf') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    assert json.loads(done.stdout)["to_run"] == 1
+
+
+def test_what_only_raw_files_or_only_tables_know_is_not_run_again(tmp_path, capsys):
+    (tmp_path / "curve.yaml").write_text("molecules: [h2]")
+    plan = ("sweep", "curve.yaml", "--dry-run", "--json")
+    assert call(capsys, "run", "h2", "--no-tables")[0] == 0
+    assert json.loads(call(capsys, *plan)[1])["completed"] == 1
+    shutil.rmtree(tmp_path / "vqe-data" / "raw")
+    assert json.loads(call(capsys, *plan)[1])["completed"] == 1
+
+
+@pytest.mark.parametrize(("before", "after"), [(700, NEW_OBJECTS), (10**6, 10**6), (0, 0)])
+def test_the_command_looks_for_cycles_seldom_unless_told_otherwise(before, after):
+    script = (
+        f"import atexit, gc, sys; gc.set_threshold({before})\n"
+        "atexit.register(lambda: print(gc.get_threshold()[0], file=sys.stderr))\n"
+        "from simulator.cli.main import main; main(['--version'])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == str(after)
 
 
 @pytest.mark.parametrize(

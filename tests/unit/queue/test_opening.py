@@ -1,14 +1,16 @@
 """Where the queue is, what opening it loads and makes, and what is said where it cannot be opened."""
 
+import sqlite3
 import subprocess
 import sys
 
 import pytest
+import sqlalchemy
 from pydantic import SecretStr
 from queue_promises import Place, job
 
 from simulator.errors import InputError
-from simulator.queue import QueueAway
+from simulator.queue import QueueAway, migrate
 from simulator.settings import load_settings
 
 SECRET = "canary-5b1f"
@@ -38,8 +40,6 @@ def test_a_data_dir_has_its_queue_in_a_file_that_opening_makes(tmp_path):
 
 
 def test_a_file_with_writers_is_read_meanwhile(tmp_path):
-    import sqlite3
-
     with Place(tmp_path).open() as queue:
         queue.submit([job(1)])
         writer = sqlite3.connect(tmp_path / "queue.db", isolation_level=None)
@@ -54,10 +54,40 @@ def test_importing_the_packages_does_not_load_sqlalchemy():
     )
 
 
-def test_opening_a_queue_that_is_up_to_date_does_not_load_alembic(tmp_path):
+def test_opening_a_file_does_not_load_alembic_new_or_old(tmp_path):
     script = "from simulator.queue import JobQueue\nfrom simulator.settings import load_settings\nJobQueue.open(load_settings())"
-    assert "alembic" in loaded(script)
     assert "alembic" not in loaded(script)
+    assert "alembic" not in loaded(script)
+
+
+def test_a_new_file_has_the_tables_that_migrations_make(tmp_path):
+    with Place(tmp_path).open():
+        pass
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/migrated.db")
+    with engine.begin() as connection:
+        migrate._migrate(connection)
+    engine.dispose()
+    assert made(tmp_path / "queue.db") == made(tmp_path / "migrated.db")
+
+
+def made(path):
+    """What a SQLite file was told to make, white space aside, and the version that it says."""
+    connection = sqlite3.connect(path)
+    statements = {
+        (kind, name): " ".join((sql or "").split())
+        for kind, name, sql in connection.execute("SELECT type, name, sql FROM sqlite_master")
+    }
+    version = connection.execute(f"SELECT version_num FROM {migrate.VERSION_TABLE}").fetchall()
+    connection.close()
+    return statements, version
+
+
+def test_a_file_that_holds_another_programs_tables_is_migrated(tmp_path):
+    connection = sqlite3.connect(tmp_path / "queue.db")
+    connection.execute("CREATE TABLE theirs (a INTEGER)")
+    connection.close()
+    with Place(tmp_path).open() as queue:
+        assert queue.submit([job(1)]).n_new == 1
 
 
 def test_the_uri_may_come_from_a_file(tmp_path, monkeypatch):

@@ -141,13 +141,14 @@ def test_every_public_name_is_found_and_no_other():
 
 def test_importing_and_running_changes_nothing_global_and_loads_nothing_early():
     code = (
-        "import sys, signal, logging\n"
-        "before = sys.getswitchinterval(), signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)\n"
+        "import gc, sys, signal, logging\n"
+        "seen = lambda: (sys.getswitchinterval(), gc.get_threshold(), signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))\n"
+        "before = seen()\n"
         "import simulator\n"
         "heavy = {'numpy', 'scipy', 'pyscf', 'qiskit', 'numba', 'pyarrow', 'structlog'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
         "simulator.run_vqe(simulator.make_spec(simulator.load_molecule('h2')))\n"
-        "after = sys.getswitchinterval(), signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)\n"
+        "after = seen()\n"
         "assert before == after, (before, after)\n"
         "assert not logging.getLogger().handlers\n"
         # a second of every `vqe run h2`: numba is for larger states, the others only seem to be needed

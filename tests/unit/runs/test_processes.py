@@ -45,6 +45,18 @@ def test_an_idle_child_that_died_is_replaced_before_it_gets_a_job(child):
     assert eventually(child.answer).completed
 
 
+def test_a_child_does_not_load_its_parents_main_module(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\nprint('loaded')\n"
+        "from simulator.runs.child import Child\nfrom simulator.settings import Settings\n"
+        f"child = Child(Settings(data_dir=Path({str(tmp_path / 'data')!r})))\nchild.close()\n"
+        "print(child.process.exitcode, Path(__file__).name)"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert done.stdout.split() == ["loaded", "0", "script.py"], done.stderr
+
+
 def test_a_child_that_dies_as_it_gets_its_job_is_replaced_too(child, monkeypatch):
     """It may die between the look whether it is alive and the job that is sent."""
     os.kill(child.process.pid, signal.SIGKILL)
