@@ -9,6 +9,7 @@ import numpy as np
 from simulator.engines.limits import check_aer
 from simulator.errors import InputError, RunFailed
 from simulator.operators.circuits import Gates, build_circuit
+from simulator.operators.commuting import qubitwise_groups
 from simulator.operators.hamiltonian import Mapping, QubitHamiltonian
 from simulator.operators.paulis import PauliSum
 
@@ -284,23 +285,6 @@ def _measurements(ansatz: Any, hamiltonian: QubitHamiltonian) -> tuple[list[Any]
             first.n_qubits, np.append(first.x, zero), np.append(first.z, zero), np.append(first.coefficients, identity)
         )
     return circuits, groups
-
-
-def qubitwise_groups(operator: PauliSum) -> list[np.ndarray]:
-    """Indices of strings that agree on every qubit on which both act, greedily, largest coefficients first."""
-    x, z = operator.x.tolist(), operator.z.tolist()
-    groups: list[tuple[int, int, int, list[int]]] = []  # support, x, z of the union, members
-    for k in np.argsort(-np.abs(operator.coefficients), kind="stable").tolist():
-        support = x[k] | z[k]
-        for index, (taken, gx, gz, members) in enumerate(groups):
-            both = support & taken
-            if (x[k] ^ gx) & both == 0 and (z[k] ^ gz) & both == 0 and (support == 0) == (taken == 0):
-                members.append(k)
-                groups[index] = (taken | support, gx | x[k], gz | z[k], members)
-                break
-        else:
-            groups.append((support, x[k], z[k], [k]))
-    return [np.array(members) for *_, members in groups]
 
 
 def _mean_and_variance(counts: dict[str, int], group: PauliSum) -> tuple[float, float]:

@@ -4,7 +4,7 @@ import pytest
 from simulator.chemistry.integrals import build_problem
 from simulator.chemistry.molecules import load_molecule
 from simulator.engines import aer
-from simulator.engines.aer import AerEngine, evaluate, qubitwise_groups
+from simulator.engines.aer import AerEngine, evaluate
 from simulator.engines.statevector import StatevectorEngine
 from simulator.errors import InputError
 from simulator.operators.circuits import library_gates, uccsd_gates
@@ -98,17 +98,6 @@ def test_exact_readout_noise_is_that_of_many_shots():
     sampled, _, _ = engines(noise=noise, shots=40_000)
     energy, error = sampled.energy(x)
     assert abs(energy - exact.energy(x)[0]) < 5 * error
-
-
-def test_groups_commute_qubit_by_qubit_and_hold_every_string():
-    on_aer, _, _ = engines("h4")
-    operator = on_aer._hamiltonian.operator
-    groups = qubitwise_groups(operator)
-    assert sorted(np.concatenate(groups)) == list(range(len(operator)))
-    labels = operator.labels()
-    for group in groups:
-        letters = [{labels[k][q] for k in group} - {"I"} for q in range(operator.n_qubits)]
-        assert all(len(found) <= 1 for found in letters)
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
