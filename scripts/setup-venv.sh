@@ -37,6 +37,11 @@ fi
 "$venv/bin/python" - <<'PYTHON' || echo "the kernels are not compiled yet: the first run does that" >&2
 from simulator import load_molecule, make_spec, run_vqe
 
-for molecule, options in (("lih", {}), ("lih", {"engine": "statevector"}), ("h2", {"ansatz": "efficient_su2", "max_iterations": 3})):
+for molecule, options in (
+    ("lih", {}),
+    ("lih", {"engine": "statevector"}),
+    ("h2", {"ansatz": "efficient_su2", "max_iterations": 3}),
+    ("h2", {"shots": 100, "optimizer": "cobyla", "max_iterations": 1}),
+):
     run_vqe(make_spec(load_molecule(molecule), **options))
 PYTHON
