@@ -7,7 +7,7 @@ from scipy import stats
 
 from simulator.engines import shots
 from simulator.engines._slow.shots import mean_and_variance, outcome_values, probabilities
-from simulator.engines.shots import ShotSampler, add_moments, draw_outcomes, sample, shared_out
+from simulator.engines.shots import ShotSampler, add_moments, draw_outcomes, sample, shared_out, sorted_uniform
 from simulator.engines.statevector import PauliOperator, joined
 from simulator.operators.circuits import build_circuit
 from simulator.operators.commuting import commuting_groups
@@ -56,6 +56,15 @@ def test_outcomes_have_the_probabilities_of_the_gates_one_by_one(n_qubits):
         if len(expected) > 1:
             p_values.append(stats.chisquare(found, expected * found.sum() / expected.sum()).pvalue)
     assert min(p_values) > 0.01 / len(p_values)
+
+
+def test_sorted_uniform_numbers_are_uniform_and_sorted():
+    rng = np.random.default_rng(2)
+    found = sorted_uniform(20_000, rng)
+    assert np.all(np.diff(found) > 0)
+    assert stats.kstest(found, "uniform").pvalue > 0.01
+    smallest = [sorted_uniform(4, rng)[0] for _ in range(5000)]
+    assert stats.kstest(smallest, stats.beta(1, 4).cdf).pvalue > 0.01
 
 
 @pytest.mark.parametrize("ansatz", ["uccsd", "efficient_su2"])
