@@ -121,7 +121,8 @@ Precision = Annotated[
     str | None, _option("--precision", variable="PRECISION", text="double or single (aer engine). [double]")
 ]
 Shots = Annotated[
-    int | None, _option("--shots", variable="SHOTS", text="Shots an expectation value; none: exact. (aer engine)")
+    int | None,
+    _option("--shots", variable="SHOTS", text="Shots of a group of strings, on average; none: exact. (aer engine)"),
 ]
 NoiseText = Annotated[
     str | None,

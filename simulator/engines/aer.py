@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simulator.engines.base import samples_states
 from simulator.engines.limits import check_aer
 from simulator.errors import InputError, RunFailed
 from simulator.operators.circuits import Gates, build_circuit
+from simulator.operators.commuting import qubitwise_groups
 from simulator.operators.hamiltonian import Mapping, QubitHamiltonian
 from simulator.operators.paulis import PauliSum
 
 if TYPE_CHECKING:
     from simulator.engines.base import EngineSpec
+    from simulator.engines.gate_kernels import Program
+    from simulator.engines.shots import ShotSampler
 
 ONE_QUBIT_GATES = ["rx", "ry", "rz", "h", "s", "sdg", "x"]
 TWO_QUBIT_GATES = ["cx", "cz"]
@@ -104,8 +108,12 @@ class AerEngine:
     """Energies on Aer: exact expectation values, or estimates from shots, with or without noise.
 
     Without shots the energy is exact for the method, noise included (density matrix); a readout error p, the same for 0 and
-    1, scales a string of weight w by (1 - 2p)^w. With shots, qubit-wise commuting strings are measured together, each
-    group with all of the shots; the standard error comes from the spread within each group's shots.
+    1, scales a string of weight w by (1 - 2p)^w. With shots the standard error comes from the spread within each group's shots.
+
+    Shots of a state vector without noise are drawn by `ShotSampler` from the state's probabilities, in groups of commuting strings that
+    have the asked shots each on average: the longer change of basis adds no errors of gates where there are none. The state comes from
+    `statevector`'s kernels, or from Aer where a GPU or single precision is asked for. With noise, and by the methods
+    density_matrix and matrix_product_state, Aer samples groups of strings that commute qubit by qubit, each with all of the shots.
 
     Gradients follow shift rules, exact up to shot noise: two shifted energies for each rotation, four for each excitation,
     whose generator has the eigenvalues -1, 0, 1 (Anselmetti et al., doi:10.1088/1367-2630/ac2cb3).
@@ -126,13 +134,20 @@ class AerEngine:
         self.last_standard_error: float | None = None
         self._hamiltonian, self._mapping = hamiltonian, mapping
         self._shots, self._seed, self._jobs = spec.shots, spec.seed, 0
+        self._circuits: list[Any]
+        self._values: list[PauliSum] = []  # what each measured circuit's counts are worth
+        self._sampler = _sampler(spec, hamiltonian)
+        self._program = None if self._sampler is None else _program(spec, gates)
+        if self._program is not None:
+            return
         self._simulator = _simulator(spec)
         self._parameters, ansatz = _parametrised(gates)
-        self._circuits: list[Any]
-        self._values: list[PauliSum]  # what each measured circuit's counts are worth
-        readout = spec.noise.readout if spec.noise is not None else 0.0
-        if spec.shots is None:
-            self._circuits, self._values = [_with_expectation(ansatz, hamiltonian, readout)], []
+        if self._sampler is not None:
+            ansatz.save_statevector()
+            self._circuits = [ansatz]
+        elif spec.shots is None:
+            readout = spec.noise.readout if spec.noise is not None else 0.0
+            self._circuits = [_with_expectation(ansatz, hamiltonian, readout)]
         else:
             self._circuits, self._values = _measurements(ansatz, hamiltonian)
 
@@ -178,18 +193,14 @@ class AerEngine:
         """Energies (hartree) and standard errors at several sets of gate angles, shapes: (n_points, n_gates) -> (n_points,)."""
         self._jobs += 1
         # every job has a seed of its own: with one for all, shot noise would be the same at every point, and look like none
-        seed = int(np.random.SeedSequence([self._seed, self._jobs]).generate_state(1)[0]) % 2**31
-        binds = {parameter: angles[:, g].tolist() for g, parameter in self._parameters}
-        if not binds:
-            binds_of_all: list[dict[Any, Any]] | None = None
-        else:
-            binds_of_all = [binds] * len(self._circuits)
-        job = self._simulator.run(
-            self._circuits, shots=self._shots or 1, parameter_binds=binds_of_all, seed_simulator=seed
-        )
-        result = completed(job)
-        n_points = len(angles) if binds else 1
+        seeds = np.random.SeedSequence([self._seed, self._jobs])
         offset = self._hamiltonian.energy_offset
+        if self._sampler is not None:
+            rng = np.random.default_rng(seeds)
+            estimates = np.array([self._sampler.estimate(self._state(row), rng) for row in angles])
+            return estimates[:, 0] + offset, np.sqrt(estimates[:, 1])
+        seed = int(seeds.generate_state(1)[0]) % 2**31
+        result, n_points = self._run(angles, seed)
         if self._shots is None:
             energies = np.array([result.data(k)["energy"] for k in range(n_points)], dtype=float) + offset
             return np.resize(energies, len(angles)), np.zeros(len(angles))
@@ -201,12 +212,48 @@ class AerEngine:
                 variances[k] += variance
         return np.resize(energies, len(angles)), np.sqrt(np.resize(variances, len(angles)))
 
+    def _run(self, angles: np.ndarray, seed: int) -> tuple[Any, int]:
+        """Aer's result of all circuits at several sets of gate angles, and at how many: at one where the ansatz has no parameters."""
+        binds = {parameter: angles[:, g].tolist() for g, parameter in self._parameters}
+        binds_of_all = [binds] * len(self._circuits) if binds else None
+        job = self._simulator.run(
+            self._circuits, shots=self._shots or 1, parameter_binds=binds_of_all, seed_simulator=seed
+        )
+        return completed(job), len(angles) if binds else 1
+
+    def _state(self, angles: np.ndarray) -> np.ndarray:
+        """Real and imaginary parts of the state at gate angles of shape (n_gates,), shape: (2, 2^n_qubits)."""
+        if self._program is not None:
+            from simulator.engines.statevector import state_at
+
+            return state_at(self.gates, self._program, angles)
+        psi = np.asarray(self._run(angles[None, :], seed=0)[0].get_statevector())
+        return np.array([psi.real, psi.imag], dtype=float)
+
 
 SHIFT_RULES = {
     1: ((np.pi / 2, 0.5),),
     2: ((np.pi / 4, (np.sqrt(0.5) + 1) / 2), (3 * np.pi / 4, (np.sqrt(0.5) - 1) / 2)),
 }
 """(shift, weight): dE/dx = sum of weight (E(x + shift) - E(x - shift)), exact for energies of 1 frequency, 1, and of two, 1 and 2."""
+
+
+def _sampler(spec: "EngineSpec", hamiltonian: QubitHamiltonian) -> "ShotSampler | None":
+    """What draws shots from state vectors; None where Aer draws them or there are none."""
+    if spec.shots is None or not samples_states(spec):
+        return None
+    from simulator.engines.shots import ShotSampler
+
+    return ShotSampler(hamiltonian.operator, spec.shots)
+
+
+def _program(spec: "EngineSpec", gates: Gates) -> "Program | None":
+    """The gates for our kernels; None where the state must come from Aer."""
+    if spec.device != "cpu" or spec.precision != "double":
+        return None
+    from simulator.engines.gate_kernels import program_of
+
+    return program_of(gates)
 
 
 def _simulator(spec: "EngineSpec") -> Any:
@@ -287,30 +334,12 @@ def _measurements(ansatz: Any, hamiltonian: QubitHamiltonian) -> tuple[list[Any]
     return circuits, groups
 
 
-def qubitwise_groups(operator: PauliSum) -> list[np.ndarray]:
-    """Indices of strings that agree on every qubit on which both act, greedily, largest coefficients first."""
-    x, z = operator.x.tolist(), operator.z.tolist()
-    groups: list[tuple[int, int, int, list[int]]] = []  # support, x, z of the union, members
-    for k in np.argsort(-np.abs(operator.coefficients), kind="stable").tolist():
-        support = x[k] | z[k]
-        for index, (taken, gx, gz, members) in enumerate(groups):
-            both = support & taken
-            if (x[k] ^ gx) & both == 0 and (z[k] ^ gz) & both == 0 and (support == 0) == (taken == 0):
-                members.append(k)
-                groups[index] = (taken | support, gx | x[k], gz | z[k], members)
-                break
-        else:
-            groups.append((support, x[k], z[k], [k]))
-    return [np.array(members) for *_, members in groups]
-
-
 def _mean_and_variance(counts: dict[str, int], group: PauliSum) -> tuple[float, float]:
     """Mean of a group's observable over the shots (hartree), and the variance of that mean."""
+    from simulator.engines.shots import add_moments
+
     outcomes = np.array([int(key, 16) for key in counts], dtype=np.uint64)
-    weights = np.array(list(counts.values()), dtype=float)
-    signs = 1.0 - 2.0 * (np.bitwise_count(outcomes[:, None] & group.z[None, :]) % 2)
-    values = signs @ group.coefficients.real
-    n = weights.sum()
-    mean = float(weights @ values / n)
-    spread = float(weights @ (values - mean) ** 2 / max(n - 1, 1))
-    return mean, spread / n
+    moments = np.zeros(3)
+    add_moments(outcomes, np.array(list(counts.values()), np.int64), group.z, group.coefficients.real, moments)
+    n, mean, squares = moments.tolist()
+    return mean, squares / max(n - 1, 1) / n

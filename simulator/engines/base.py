@@ -77,6 +77,11 @@ def choose_engine(
     return "sector" if ansatz == "uccsd" else "statevector"
 
 
+def samples_states(spec: EngineSpec) -> bool:
+    """Whether shots are drawn from a state vector, and not by Aer from a circuit that it measures."""
+    return spec.shots is not None and spec.noise is None and spec.aer_method in ("statevector", "automatic")
+
+
 def check_engine(spec: EngineSpec) -> None:
     """Refuse what no engine or not this engine can do; nothing that was asked for is dropped in silence.
 

@@ -3,6 +3,7 @@
 from math import comb
 from typing import TYPE_CHECKING
 
+from simulator.engines.base import samples_states
 from simulator.engines.threads import allowed_threads
 from simulator.errors import InputError
 from simulator.memory import check_memory, n_determinants, too_many_qubits
@@ -86,9 +87,19 @@ def statevector_bytes(n_qubits: int) -> int:
     return 64 * 2**n_qubits
 
 
+def sampled_bytes(n_qubits: int) -> int:
+    """What shots of a state vector take at most: the state, 16 bytes an amplitude, and for each amplitude of a piece (`engines.shots`)
+    16 bytes of it and 17 of tables. A piece is as long as the state where each qubit is a pivot."""
+    return (16 + 33) * 2**n_qubits
+
+
 def check_aer(spec: "EngineSpec", n_qubits: int) -> None:
-    """Raises InputError when Aer's state would not fit; that of matrix_product_state depends on its entanglement."""
+    """Raises InputError when the state of the Aer engine would not fit; that of matrix_product_state depends on its entanglement."""
     if spec.aer_method == "matrix_product_state":
+        return
+    if samples_states(spec):
+        what = f"shots from a statevector of {n_qubits} qubits"
+        check_memory(what, sampled_bytes(n_qubits), "use a smaller active space or aer method matrix_product_state")
         return
     amplitude = 8 if spec.precision == "single" else 16  # bytes
     exact_noise = spec.aer_method == "automatic" and spec.noise is not None and spec.shots is None

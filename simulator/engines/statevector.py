@@ -8,7 +8,7 @@ adjoint method (Jones and Gacon, arXiv:2009.02823): the price of about three cir
 import numpy as np
 
 from simulator.engines.fock import FockProduct
-from simulator.engines.gate_kernels import LOW_QUBITS, angles_of, odd, program_of, run_program, undo_program
+from simulator.engines.gate_kernels import LOW_QUBITS, Program, angles_of, odd, program_of, run_program, undo_program
 from simulator.engines.kernels import njit
 from simulator.engines.limits import check_statevector
 from simulator.operators.circuits import Gates
@@ -68,6 +68,20 @@ def joined(psi: np.ndarray) -> np.ndarray:
     return out
 
 
+def state_at(gates: Gates, program: Program, angles: np.ndarray) -> np.ndarray:
+    """Real and imaginary parts of the state that the gates make, shape (2, 2^n_qubits).
+
+    Args:
+        gates: the ansatz.
+        program: of these gates.
+        angles: of every gate in radian, shape: (n_gates,).
+    """
+    psi = np.zeros((2, 2**gates.n_qubits))
+    psi[0, gates.initial_state] = 1.0
+    run_program(psi, program, angles_of(gates, angles), LOW_QUBITS)
+    return psi
+
+
 class StatevectorEngine:
     """Energies and gradients of a circuit over all 2^n amplitudes.
 
@@ -114,11 +128,7 @@ class StatevectorEngine:
 
     def _state(self, parameters: np.ndarray) -> np.ndarray:
         """Real and imaginary parts of the state, shape (2, 2^n_qubits)."""
-        gates = self.gates
-        psi = np.zeros((2, 2**gates.n_qubits))
-        psi[0, gates.initial_state] = 1.0
-        run_program(psi, self._program, angles_of(gates, gates.angles(parameters)), LOW_QUBITS)
-        return psi
+        return state_at(self.gates, self._program, self.gates.angles(parameters))
 
     def n_electrons_and_spin(self, parameters: np.ndarray) -> tuple[float, float]:
         """<N> over the active space and <S^2> of the state."""

@@ -157,15 +157,15 @@ def test_commands_in_a_running_container_have_their_secrets(stack):
 def test_a_new_container_compiles_no_kernel(stack):
     """Its first run takes the image's; `NUMBA_DEBUG_CACHE` tells each kernel that is loaded or saved."""
     image = stack.containers("simulator")[0]["Image"]
-    for engine in ("sector", "statevector"):
+    for run in ("lih --engine sector", "lih --engine statevector", "h2 --shots 100 --optimizer cobyla --tolerance 0.1"):
         done = subprocess.run(
             ["docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp", "--network", "none",
-             "-e", "NUMBA_DEBUG_CACHE=1", image, "run", "lih", "--engine", engine],
+             "-e", "NUMBA_DEBUG_CACHE=1", image, "run", *run.split()],
             capture_output=True, text=True, timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert "[cache] data loaded from" in done.stdout
-        assert "data saved to" not in done.stdout, engine
+        assert "data saved to" not in done.stdout, run
 
 
 def test_runs_in_a_container_reach_the_known_energies(stack, runs):

@@ -1,27 +1,12 @@
 import numpy as np
 import pytest
+from circuit_engines import engines
 
-from simulator.chemistry.integrals import build_problem
 from simulator.chemistry.molecules import load_molecule
 from simulator.engines import aer
-from simulator.engines.aer import AerEngine, evaluate, qubitwise_groups
-from simulator.engines.statevector import StatevectorEngine
+from simulator.engines.aer import evaluate
 from simulator.errors import InputError
-from simulator.operators.circuits import library_gates, uccsd_gates
-from simulator.operators.excitations import uccsd
-from simulator.operators.hamiltonian import Mapping, qubit_hamiltonian
-from simulator.stages import Stages
 from simulator.vqe.spec import Noise, make_spec
-
-
-def engines(name="heh+", ansatz="uccsd", mapper="jordan_wigner", **given):
-    """Aer's engine and ours for the same circuit, and parameters."""
-    spec = make_spec(load_molecule(name), ansatz=ansatz, mapper=mapper, engine="aer", **given)
-    p = build_problem(spec, Stages())
-    mapping, operator = Mapping(mapper, p.norb, p.nelec), qubit_hamiltonian(p, mapper, Stages())
-    gates = uccsd_gates(uccsd(p.norb, p.nelec), mapping) if ansatz == "uccsd" else library_gates(ansatz, 1, mapping)
-    x = np.random.default_rng(2).uniform(-0.6, 0.6, gates.n_parameters)
-    return AerEngine(spec, gates, operator, mapping), StatevectorEngine(gates, operator, mapping), x
 
 
 @pytest.mark.parametrize("mapper", ["jordan_wigner", "parity", "bravyi_kitaev"])
@@ -100,17 +85,6 @@ def test_exact_readout_noise_is_that_of_many_shots():
     assert abs(energy - exact.energy(x)[0]) < 5 * error
 
 
-def test_groups_commute_qubit_by_qubit_and_hold_every_string():
-    on_aer, _, _ = engines("h4")
-    operator = on_aer._hamiltonian.operator
-    groups = qubitwise_groups(operator)
-    assert sorted(np.concatenate(groups)) == list(range(len(operator)))
-    labels = operator.labels()
-    for group in groups:
-        letters = [{labels[k][q] for k in group} - {"I"} for q in range(operator.n_qubits)]
-        assert all(len(found) <= 1 for found in letters)
-
-
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(aer, "gpu_available", lambda: (False, "no driver"))
     with pytest.raises(InputError, match=r"device gpu: Aer cannot use a GPU here \(no driver\)"):
@@ -131,3 +105,41 @@ def test_a_density_matrix_too_large_is_refused(monkeypatch):
     with pytest.raises(InputError, match=r"Aer density matrix of 4 qubits needs 4\.0 KiB"):
         limits.check_aer(make_spec(load_molecule("h2"), engine="aer", aer_method="density_matrix"), 4)
     assert on_aer.n_parameters
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"noise": Noise(one_qubit=0.01)}, {"aer_method": "matrix_product_state"}, {"aer_method": "density_matrix"}],
+)
+def test_aer_draws_the_shots_of_noise_and_of_other_methods(given):
+    on_aer, ours, x = engines(shots=4000, **given)
+    assert on_aer._sampler is None
+    energy, error = on_aer.energy(x)
+    assert 0 < error < 0.05
+    if "noise" not in given:
+        assert abs(energy - ours.energy(x)[0]) < 4 * error
+
+
+@pytest.mark.parametrize("given", [{}, {"aer_method": "automatic"}])
+def test_shots_without_noise_are_drawn_from_our_kernels_state(given, monkeypatch):
+    on_aer, _, x = engines(shots=500, **given)
+    monkeypatch.setattr(aer, "completed", lambda job: pytest.fail("Aer was asked"))
+    assert on_aer.energy(x)[1] > 0
+
+
+def test_shots_in_single_precision_are_drawn_from_aers_state():
+    single, ours, x = engines(shots=4000, precision="single")
+    state = single._state(single.gates.angles(x))
+    assert 1e-10 < np.abs(state - ours._state(x)).max() < 1e-4
+    energy, error = single.energy(x)
+    assert abs(energy - ours.energy(x)[0]) < 4 * error
+
+
+def test_shots_beyond_the_memory_are_refused(monkeypatch):
+    from simulator import memory
+    from simulator.engines import limits
+
+    monkeypatch.setattr(memory, "available_bytes", lambda: 700)
+    with pytest.raises(InputError, match=r"shots from a statevector of 4 qubits needs 784 bytes"):
+        limits.check_aer(make_spec(load_molecule("h2"), shots=10), 4)
+    limits.check_aer(make_spec(load_molecule("h2"), shots=10, noise=Noise(0.1)), 2)

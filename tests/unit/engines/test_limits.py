@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from simulator.engines.limits import sector_bytes, statevector_bytes
+from simulator.engines.limits import sampled_bytes, sector_bytes, statevector_bytes
 
 MEASURE = """
 import dataclasses, sys
@@ -15,6 +15,7 @@ from pyscf import ao2mo
 from simulator.chemistry.integrals import build_problem
 from simulator.chemistry.molecules import load_molecule
 from simulator.engines import rotations
+from simulator.engines.aer import AerEngine
 from simulator.engines.sector import SectorEngine
 from simulator.engines.statevector import StatevectorEngine
 from simulator.operators.circuits import library_gates
@@ -39,6 +40,12 @@ def evaluated(engine_name, norb, nelec, irreps):
     if engine_name == "sector":
         problem = dataclasses.replace(template, norb=norb, nelec=nelec, h1=h1, eri=eri, orbsym=irreps, mo_energy=np.arange(norb, dtype=float))
         given = SectorEngine, problem, uccsd(norb, nelec, orbsym=irreps)
+    elif engine_name == "shots":  # of one group whose change of basis ends with an H on each qubit
+        mapping = Mapping("jordan_wigner", norb, nelec)
+        x = np.left_shift(np.uint64(1), np.arange(2 * norb, dtype=np.uint64))
+        hamiltonian = QubitHamiltonian("given", 2 * norb, PauliSum(2 * norb, x, 0 * x, np.ones(len(x), complex)), 0.0)
+        spec = make_spec(load_molecule("h2"), ansatz="efficient_su2", shots=100)
+        given = AerEngine, spec, library_gates("efficient_su2", 1, mapping), hamiltonian, mapping
     else:
         mapping = Mapping("jordan_wigner", norb, nelec)
         hamiltonian = QubitHamiltonian(
@@ -49,7 +56,8 @@ def evaluated(engine_name, norb, nelec, irreps):
     engine = given[0](*given[1:])
     x = np.full(engine.n_parameters, 0.1)
     engine.energy(x)
-    engine.energy_and_gradient(x)
+    if engine_name != "shots":
+        engine.energy_and_gradient(x)
     if engine_name == "sector":
         engine.n_electrons_and_spin(x)
     return peak() - before
@@ -82,3 +90,7 @@ def test_the_sector_engine_takes_what_it_says(norb, nelec, irreps):
 
 def test_the_statevector_engine_takes_what_it_says():
     assert measured("statevector", 10, (5, 5), [0] * 10) == pytest.approx(statevector_bytes(20), rel=0.1)
+
+
+def test_shots_take_what_is_said_where_each_qubit_is_a_pivot():
+    assert measured("shots", 10, (5, 5), [0] * 10) == pytest.approx(sampled_bytes(20), rel=0.1)

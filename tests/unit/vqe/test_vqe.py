@@ -188,7 +188,7 @@ def test_shots_give_a_standard_error_and_no_verdict():
 
 
 def test_a_sampled_energy_is_measured_again_at_the_end():
-    found, records, _ = solve("h2", shots=500, optimizer="nelder-mead", max_iterations=6)
+    found, records, _ = solve("h2", shots=100_000, optimizer="nelder-mead", max_iterations=6)
     assert found.energy not in [r.energy for r in records]
     assert found.evaluations == records[-1].evaluations + 1
     assert solve("h2", shots=1, optimizer="cobyla", max_iterations=3)[0].standard_error is None
