@@ -6,9 +6,13 @@ Nothing is written but Numba's cache.
 
 from typing import Any
 
+import numpy as np
+
 from simulator.chemistry.molecules import load_molecule
+from simulator.engines.contraction import SMALL, Contraction
 from simulator.engines.rotations import Rotations
 from simulator.engines.sector import sector_layout
+from simulator.engines.strings import number_pairs
 from simulator.operators.excitations import uccsd
 from simulator.runs.library import run_vqe
 from simulator.vqe.spec import make_spec
@@ -17,16 +21,24 @@ RUNS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("lih", {"engine": "sector"}),
     ("lih", {"engine": "statevector"}),  # large enough for occupation strings
     ("h2", {"engine": "statevector", "ansatz": "efficient_su2", "max_iterations": 3}),
+    ("h2", {"shots": 100, "optimizer": "spsa", "max_iterations": 1}),
 )
-"""Molecules and options of runs that between them need every kernel but one; a test holds that."""
+"""Molecules and options of runs that between them need every kernel of small vectors."""
 
 
 def compile_kernels() -> None:
     """Compile what is not in Numba's cache."""
     for name, options in RUNS:
         run_vqe(make_spec(load_molecule(name), **options))
-    # Only vectors that no cache of a processor holds are rotated in several runs; here a small one counts as such.
+    # Large vectors are shared out among threads and rotated in several runs: here small ones are made to count as large.
     Rotations(sector_layout(4, (2, 2), None), uccsd(4, (2, 2)), cached=64)
+    norb, nelec = 9, (4, 4)
+    layout = sector_layout(norb, nelec, None)
+    assert layout.size >= SMALL
+    h_of_nothing = Contraction(
+        layout, number_pairs(np.zeros(norb, np.int64)), np.zeros((norb,) * 2), np.zeros((norb,) * 4), 2
+    )
+    h_of_nothing(np.zeros(layout.size))
 
 
 if __name__ == "__main__":
