@@ -5,8 +5,9 @@ jobs behind it: an index whose columns are those of the lane, in this order, giv
 scan, which neither database does by itself, hence the recursive queries). So a claim costs the same with a hundred
 waiting jobs and with a hundred thousand; it grows with the number of owners that wait at the highest priority.
 
-BETWEEN asks for one device as = would, but leaves Postgres no index to choose but that of the lanes: with = it takes the
-one of active jobs for the order of kinds, and reads every job that runs before it finds one that waits.
+For Postgres, BETWEEN asks for one device as = would, but leaves no index to choose but that of the lanes: with = it takes the
+one of active jobs for the order of kinds, and reads every job that runs before it finds one that waits. SQLite, the other way
+round, comes to the next kind in one step only with =.
 
 Two claims at the same moment see the same shares, and may both serve the owner with the fewest running.
 """
@@ -26,11 +27,11 @@ _LANES = """
 WITH RECURSIVE
 wanted(device) AS (SELECT value FROM {devices}),
 kinds(device, kind) AS (
-  SELECT w.device, (SELECT j.kind FROM vqe_jobs j WHERE j.state = 'waiting' AND j.device BETWEEN w.device AND w.device
+  SELECT w.device, (SELECT j.kind FROM vqe_jobs j WHERE j.state = 'waiting' AND j.device {is_wanted}
                     ORDER BY j.device, j.kind LIMIT 1)
   FROM wanted w
   UNION ALL
-  SELECT k.device, (SELECT j.kind FROM vqe_jobs j WHERE j.state = 'waiting' AND j.device BETWEEN k.device AND k.device
+  SELECT k.device, (SELECT j.kind FROM vqe_jobs j WHERE j.state = 'waiting' AND j.device {is_kinds}
                     AND j.kind > k.kind ORDER BY j.device, j.kind LIMIT 1)
   FROM kinds k WHERE k.kind IS NOT NULL
 ),
@@ -175,6 +176,8 @@ def _sql(dialect: str, which: str) -> str:
     if which == "sweep":
         pick = _PICK_OF_SWEEP.format(**words)
     else:
+        for name, device in (("is_wanted", "w.device"), ("is_kinds", "k.device")):
+            words[name] = f"= {device}" if is_sqlite else f"BETWEEN {device} AND {device}"
         pick = _LANES.format(**words, **(_FIRST if which == "first" else _ALL))
         pick += _PICK_SQLITE if is_sqlite else _PICK_POSTGRES
     clock = "strftime('%Y-%m-%d %H:%M:%f000', 'now'"
