@@ -42,3 +42,13 @@ def shown(value: object) -> str:
     """A value as messages cite it: its beginning, where it is long."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def check_whole(what: str, value: object, low: int, high: int) -> None:
+    """Refuse what is not a whole number from `low` to `high`; `what` is how errors name it.
+
+    Raises:
+        InputError: something else was given.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise InputError(f"{what} must be a whole number from {low} to {high}, not {shown(value)}")

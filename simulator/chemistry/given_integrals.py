@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import rfc8785
 
 from simulator.errors import InputError
-from simulator.input_files import shown
+from simulator.input_files import check_whole, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,7 +78,7 @@ class GivenIntegrals:
 
     def __post_init__(self) -> None:
         for name, low, high in (("norb", 1, MAX_ORBITALS), ("n_electrons", 1, 2 * MAX_ORBITALS), ("isym", 0, 8)):
-            _check_whole(name, getattr(self, name), low, high)
+            check_whole(f"integrals: {name}", getattr(self, name), low, high)
         if self.n_electrons > 2 * self.norb:
             raise InputError(f"integrals: {self.norb} orbitals hold at most {2 * self.norb} electrons")
         _check_value("core_energy", self.core_energy)
@@ -96,7 +96,7 @@ class GivenIntegrals:
             if len(self.orbsym) != self.norb:
                 raise InputError(f"integrals: {len(self.orbsym)} irreps for {self.norb} orbitals")
             for label in self.orbsym:
-                _check_whole("orbsym", label, 1, 8)
+                check_whole("integrals: orbsym", label, 1, 8)
 
     @property
     def formula(self) -> str:
@@ -206,11 +206,6 @@ def _numbers(content: bytes) -> array:
     if sys.byteorder == "big":
         numbers.byteswap()
     return numbers
-
-
-def _check_whole(name: str, value: Any, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InputError(f"integrals: {name} must be a whole number from {low} to {high}, not {shown(value)}")
 
 
 def _check_value(name: str, value: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import rfc8785
 
 from simulator.errors import InputError
-from simulator.input_files import shown
+from simulator.input_files import check_whole, shown
 
 MAX_BYTES = 200_000
 """Of a circuit's JSON. A specification stands in the records of a run's begin and end, and no record may have more than 500 kB;
@@ -52,7 +52,7 @@ class GivenCircuit:
     gates: tuple[GivenGate, ...]
 
     def __post_init__(self) -> None:
-        _check_whole("n_qubits", self.n_qubits, 1, MAX_QUBITS)
+        check_whole("circuit: n_qubits", self.n_qubits, 1, MAX_QUBITS)
         for label in self.parameters:
             if not isinstance(label, str) or not label.isprintable() or not 1 <= len(label) <= MAX_LABEL:
                 raise InputError(f"circuit: parameter {shown(label)} is no name of up to {MAX_LABEL} characters")
@@ -72,11 +72,11 @@ class GivenCircuit:
                 f"circuit: unknown gate {shown(gate.name)} (use one of {', '.join(ROTATIONS)}, {CNOT_NAME})"
             )
         for qubit in gate.qubits:
-            _check_whole(f"qubit of {gate.name}", qubit, 0, self.n_qubits - 1)
+            check_whole(f"circuit: qubit of {gate.name}", qubit, 0, self.n_qubits - 1)
         if len(gate.qubits) != n_qubits or len(set(gate.qubits)) < n_qubits:
             raise InputError(f"circuit: {gate.name} acts on {n_qubits} qubits, not on {list(gate.qubits)}")
         for parameter, coefficient in gate.terms:
-            _check_whole(f"parameter of {gate.name}", parameter, 0, len(self.parameters) - 1)
+            check_whole(f"circuit: parameter of {gate.name}", parameter, 0, len(self.parameters) - 1)
             _check_number(gate.name, coefficient)
         _check_number(gate.name, gate.constant)
         if gate.name == CNOT_NAME and (gate.terms or gate.constant):
@@ -117,11 +117,6 @@ class GivenCircuit:
             except (TypeError, ValueError):
                 raise InputError(f"circuit: {shown(row)} is no gate: [name, qubits, terms, constant]") from None
         return cls(values["n_qubits"], tuple(values["parameters"]), tuple(gates))
-
-
-def _check_whole(name: str, value: Any, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InputError(f"circuit: {name} must be a whole number from {low} to {high}, not {shown(value)}")
 
 
 def _check_number(name: str, value: Any) -> None:

@@ -20,7 +20,7 @@ from simulator.chemistry.elements import ATOMIC_NUMBERS
 from simulator.chemistry.given_integrals import BASIS, GivenIntegrals, check_needs_no_atoms
 from simulator.chemistry.molecules import BOHR, Molecule, bundled_molecules
 from simulator.errors import InputError
-from simulator.input_files import shown
+from simulator.input_files import check_whole, shown
 from simulator.operators.given_circuit import GivenCircuit
 
 MAPPERS = ("jordan_wigner", "parity", "bravyi_kitaev")
@@ -119,14 +119,14 @@ class RunSpec:
             ("aer_method", AER_METHODS), ("device", DEVICES), ("precision", PRECISIONS),
         ):  # fmt: skip
             check_choice(name, getattr(self, name), allowed)
-        _check_int("reps", self.reps, 1, 100)
-        _check_int("max_iterations", self.max_iterations, 1, 10_000_000)
-        _check_int("seed", self.seed, 0, MAX_SEED)
-        _check_int("spec_version", self.spec_version, 1, SPEC_VERSION)
+        check_whole("reps", self.reps, 1, 100)
+        check_whole("max iterations", self.max_iterations, 1, 10_000_000)
+        check_whole("seed", self.seed, 0, MAX_SEED)
+        check_whole("spec version", self.spec_version, 1, SPEC_VERSION)
         if self.noise is not None and not isinstance(self.noise, Noise):
             raise InputError(f"noise must be a noise model, not {shown(self.noise)}")
         if self.shots is not None:
-            _check_int("shots", self.shots, 1, 1_000_000_000)
+            check_whole("shots", self.shots, 1, 1_000_000_000)
         if not (_is_number(self.tolerance) and 0 < self.tolerance < 1):
             raise InputError(f"tolerance must be a number between 0 and 1, not {self.tolerance!r}")
         put("tolerance", float(self.tolerance))
@@ -176,8 +176,8 @@ class RunSpec:
             raise InputError("an active space needs both electrons and orbitals, e.g. --active-space 4e,4o")
         if electrons is None or orbitals is None:
             return
-        _check_int("active_electrons", electrons, 1, 10_000)
-        _check_int("active_orbitals", orbitals, 1, 10_000)
+        check_whole("active electrons", electrons, 1, 10_000)
+        check_whole("active orbitals", orbitals, 1, 10_000)
         molecule, unpaired = self.molecule, self.multiplicity - 1
         where = f"active space {electrons}e,{orbitals}o"
         available = sum(self.nelec)
@@ -205,7 +205,7 @@ class RunSpec:
         if len(given) > 1:
             raise InputError(f"{given[0]} and {given[1]} are two ways to choose the active space (use one)")
         if self.natural_orbitals is not None:
-            _check_int("natural_orbitals", self.natural_orbitals, 1, 10_000)
+            check_whole("natural orbitals", self.natural_orbitals, 1, 10_000)
         if self.orbitals is not None:
             object.__setattr__(self, "orbitals", _orbital_names(self.orbitals))
 
@@ -594,11 +594,6 @@ def may_have_other_solutions(molecule: Molecule) -> bool:
 @cache
 def _bundled_ids() -> frozenset[str]:
     return frozenset(molecule.molecule_id for molecule in bundled_molecules())
-
-
-def _check_int(name: str, value: Any, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InputError(f"{name.replace('_', ' ')} must be a whole number from {low} to {high}, not {shown(value)}")
 
 
 def _is_number(value: Any) -> bool:
