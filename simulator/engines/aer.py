@@ -159,7 +159,7 @@ class AerEngine:
     def energy_and_gradient(self, parameters: np.ndarray) -> tuple[float, np.ndarray]:
         """Total energy in hartree and its derivatives in hartree per radian, shape: (n_parameters,)."""
         gates = self.gates
-        slots = np.asarray(parameters, dtype=float)[gates.slot_parameter]
+        slots = gates.slot_values(parameters)
         shifts = SHIFT_RULES[gates.frequencies]
         # a rotation's slot enters as coefficient x value: its own angle is what the rule shifts
         scale = np.ones(len(slots))
@@ -175,8 +175,7 @@ class AerEngine:
         energies, errors = self._energies(np.array([gates.angles_of_slots(p) for p in points]))
         differences = (energies[1::2] - energies[2::2]).reshape(len(slots), len(shifts))
         by_slot = scale * (differences @ np.array([weight for _, weight in shifts]))
-        gradient = np.zeros(gates.n_parameters)
-        np.add.at(gradient, gates.slot_parameter, by_slot)
+        gradient = gates.gradient_of(by_slot, parameters)
         self.last_standard_error = self._standard_error(errors)
         return float(energies[0]), gradient
 

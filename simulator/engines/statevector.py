@@ -122,9 +122,7 @@ class StatevectorEngine:
         rotations = gates.slot >= 0
         by_slot = np.zeros(len(gates.slot_parameter))
         np.add.at(by_slot, gates.slot[rotations], (gates.coefficient * slopes)[rotations])
-        gradient = np.zeros(gates.n_parameters)
-        np.add.at(gradient, gates.slot_parameter, by_slot)
-        return energy + self._offset, gradient
+        return energy + self._offset, gates.gradient_of(by_slot, parameters)
 
     def _state(self, parameters: np.ndarray) -> np.ndarray:
         """Real and imaginary parts of the state, shape (2, 2^n_qubits)."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from simulator.errors import InputError, one_line
 from simulator.input_files import read_text
+from simulator.operators.expressions import Expression
 from simulator.operators.given_circuit import CNOT_NAME, ROTATIONS, GivenCircuit, GivenGate
 
 SUFFIXES = (".qasm", ".qasm3")
@@ -38,11 +39,11 @@ def given_circuit(circuit: Any, what: str = "circuit") -> GivenCircuit:
     """A Qiskit circuit as a value. Measurements at its end are left out, and its global phase, which no energy depends on.
 
     Args:
-        circuit: a `qiskit.QuantumCircuit`, its angles linear in its parameters, which keep Qiskit's order.
+        circuit: a `qiskit.QuantumCircuit`; its parameters keep Qiskit's order.
         what: how errors name it.
 
     Raises:
-        InputError: an operation that is not unitary, an angle that is not linear in the parameters, or too many qubits or gates.
+        InputError: an operation that is not unitary, an angle that is no arithmetic of the parameters, or too many qubits or gates.
     """
     from qiskit import transpile
     from qiskit.exceptions import QiskitError
@@ -53,7 +54,7 @@ def given_circuit(circuit: Any, what: str = "circuit") -> GivenCircuit:
         plain = transpile(circuit, basis_gates=[*ROTATIONS, CNOT_NAME], optimization_level=0)
     except QiskitError as error:
         raise InputError(f"{what}: it cannot be taken apart into rotations and CNOTs ({one_line(error)})") from None
-    index = {parameter: k for k, parameter in enumerate(parameters)}
+    angles = _Angles(parameters, what)
     gates = []
     for instruction in plain.data:
         name = instruction.operation.name
@@ -65,25 +66,54 @@ def given_circuit(circuit: Any, what: str = "circuit") -> GivenCircuit:
             continue
         if name not in ROTATIONS:
             raise InputError(f"{what}: an ansatz is unitary, and this circuit holds {name}")
-        terms, constant = _linear(instruction.operation.params[0], index, what)
+        terms, constant = angles.terms(instruction.operation.params[0])
         if terms or constant:
             gates.append(GivenGate(name, qubits, terms, constant))
-    return GivenCircuit(plain.num_qubits, tuple(str(parameter) for parameter in parameters), tuple(gates))
+    labels = tuple(str(parameter) for parameter in parameters)
+    return GivenCircuit(plain.num_qubits, labels, tuple(gates), tuple(angles.expressions))
 
 
-def _linear(angle: Any, index: dict[Any, int], what: str) -> tuple[tuple[tuple[int, float], ...], float]:
-    """(parameter, coefficient) pairs and the constant of an angle."""
-    terms = []
-    for parameter in sorted(getattr(angle, "parameters", ()), key=index.__getitem__):
-        slope = angle.gradient(parameter)
-        if getattr(slope, "parameters", None) or isinstance(slope, complex):
-            raise InputError(
-                f"{what}: the angle {angle} is not linear in the parameter {parameter} (use a parameter of its own for it)"
-            )
-        if float(slope):
-            terms.append((index[parameter], float(slope)))
-    constant = angle.bind(dict.fromkeys(angle.parameters, 0.0)) if hasattr(angle, "bind") else angle
-    return tuple(terms), float(constant) + 0.0
+class _Angles:
+    """Qiskit's angles as sums of parameters and of expressions, which are numbered as they come."""
+
+    def __init__(self, parameters: list[Any], what: str) -> None:
+        from qiskit.circuit import Parameter
+
+        self.expressions: dict[str, int] = {}  # texts and their numbers
+        self._what, self._index = what, {parameter: k for k, parameter in enumerate(parameters)}
+        self._prefix = "p"
+        while any(parameter.name.startswith(self._prefix) for parameter in parameters):
+            self._prefix += "p"  # Qiskit takes parameters of one name for one, and refuses the exchange
+        self._plain = {parameter: Parameter(f"{self._prefix}{k}") for parameter, k in self._index.items()}
+
+    def terms(self, angle: Any) -> tuple[tuple[tuple[int, float], ...], float]:
+        """(parameter or expression, coefficient) pairs and the constant of an angle."""
+        terms = []
+        for parameter in sorted(getattr(angle, "parameters", ()), key=self._index.__getitem__):
+            slope = self._slope(angle, parameter)
+            if slope is None:
+                return ((len(self._index) + self._number(angle), 1.0),), 0.0
+            if slope:
+                terms.append((self._index[parameter], slope))
+        constant = angle.bind(dict.fromkeys(angle.parameters, 0.0)) if hasattr(angle, "bind") else angle
+        return tuple(terms), float(constant) + 0.0
+
+    def _slope(self, angle: Any, parameter: Any) -> float | None:
+        """The derivative; None where it is not one number."""
+        try:
+            return float(angle.gradient(parameter))
+        except (TypeError, RuntimeError):  # it holds parameters, or Qiskit does not know it
+            return None
+
+    def _number(self, angle: Any) -> int:
+        """The number of an angle's expression."""
+        plain = angle.subs({parameter: self._plain[parameter] for parameter in angle.parameters})
+        text = re.sub(rf"\b{self._prefix}(\d+)\b", r"p\1", str(plain))
+        try:
+            Expression(text, len(self._index))
+        except InputError as error:
+            raise InputError(f"{self._what}: the angle {angle}: {error}") from None
+        return self.expressions.setdefault(text, len(self.expressions))
 
 
 def _openqasm_3(text: str, what: str) -> Any:

@@ -1,6 +1,6 @@
 """Ansatz circuits as lists of Pauli rotations and CNOTs: what our statevector engine and Aer's circuits come from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from operator import itemgetter
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from simulator.operators.excitations import ExcitationSet
+from simulator.operators.expressions import Expression
 from simulator.operators.given_circuit import CNOT_NAME, ROTATIONS, GivenCircuit
 from simulator.operators.hamiltonian import Mapping
 
@@ -21,7 +22,8 @@ class Gates:
     A rotation is exp(-i angle/2 P(x, z)) with angle = coefficient * (its slot's value), or a fixed angle and slot -1; a CNOT has its
     control in x and its target in z, as one-bit masks, and slot -1.
 
-    Parameters enter through slots: a slot is what a shift rule shifts as a whole, and takes the value of one parameter.
+    Parameters enter through slots: a slot is what a shift rule shifts as a whole, and takes the value of one parameter or, where
+    its number is past theirs, of an expression of them.
     The energy as a function of a slot's angle has the frequency 1 for a single rotation, 1 and 2 for an excitation, whose
     generator has the eigenvalues -1, 0, 1.
     """
@@ -37,6 +39,7 @@ class Gates:
     frequencies: int  # 1 or 2: how many
     labels: tuple[str, ...]  # shape: (n_parameters,)
     hf_parameters: np.ndarray  # radian, where the state is the Hartree-Fock determinant, shape: (n_parameters,)
+    expressions: tuple[Expression, ...] = ()
 
     @property
     def n_parameters(self) -> int:
@@ -44,7 +47,24 @@ class Gates:
 
     def angles(self, parameters: np.ndarray) -> np.ndarray:
         """Every gate's angle in radian, 0 for CNOTs, shape: (n_gates,)."""
-        return self.angles_of_slots(np.asarray(parameters, dtype=float)[self.slot_parameter])
+        return self.angles_of_slots(self.slot_values(parameters))
+
+    def slot_values(self, parameters: np.ndarray) -> np.ndarray:
+        """Every slot's value, shape: (n_slots,)."""
+        values = np.asarray(parameters, dtype=float)
+        if self.expressions:
+            values = np.concatenate([values, [e.at(values)[0] for e in self.expressions]])
+        return np.asarray(values[self.slot_parameter])
+
+    def gradient_of(self, by_slot: np.ndarray, parameters: np.ndarray) -> np.ndarray:
+        """Derivatives by the parameters from those by the slots' values, shape: (n_slots,) -> (n_parameters,)."""
+        n = self.n_parameters
+        by_value = np.zeros(n + len(self.expressions))
+        np.add.at(by_value, self.slot_parameter, by_slot)
+        gradient = by_value[:n]
+        for slope, expression in zip(by_value[n:], self.expressions, strict=True):
+            gradient += slope * expression.at(np.asarray(parameters, dtype=float))[1]
+        return gradient
 
     def angles_of_slots(self, values: np.ndarray) -> np.ndarray:
         """Every gate's angle from the slots' values, shape: (n_gates,)."""
@@ -145,15 +165,11 @@ def given_gates(circuit: GivenCircuit) -> Gates:
         for parameter, coefficient in gate.terms:
             rows.append((ROTATION, x, z, len(slots), coefficient))
             slots.append(parameter)
-    return _gates(
-        rows,
-        circuit.n_qubits,
-        0,
-        np.array(slots, dtype=np.int64),
-        1,
-        circuit.parameters,
-        np.zeros(len(circuit.parameters)),
+    n_parameters = len(circuit.parameters)
+    gates = _gates(
+        rows, circuit.n_qubits, 0, np.array(slots, dtype=np.int64), 1, circuit.parameters, np.zeros(n_parameters)
     )
+    return replace(gates, expressions=tuple(Expression(text, n_parameters) for text in circuit.expressions))
 
 
 def _gates(

@@ -1,4 +1,4 @@
-"""An ansatz circuit that the user gave, as a value: named gates whose angles are linear in the parameters.
+"""An ansatz circuit that the user gave, as a value: named gates whose angles are linear in parameters and in expressions of them.
 
 It is part of a specification and travels by value wherever that goes. `circuit_files` makes it from OpenQASM and from Qiskit.
 """
@@ -12,6 +12,7 @@ import rfc8785
 
 from simulator.errors import InputError
 from simulator.input_files import check_whole, shown
+from simulator.operators.expressions import Expression
 
 MAX_BYTES = 200_000
 """Of a circuit's JSON. A specification stands in the records of a run's begin and end, and no record may have more than 500 kB;
@@ -31,11 +32,14 @@ CNOT_NAME = "cx"
 
 @dataclass(frozen=True)
 class GivenGate:
-    """A rotation by the angle constant + sum of coefficient x parameter, or a CNOT of control and target."""
+    """A rotation by the angle constant + sum of coefficient x parameter, or a CNOT of control and target.
+
+    Expressions of parameters are counted on from the last parameter.
+    """
 
     name: str  # of ROTATIONS, or cx
     qubits: tuple[int, ...]
-    terms: tuple[tuple[int, float], ...] = ()  # parameter and coefficient, each parameter once
+    terms: tuple[tuple[int, float], ...] = ()  # parameter or expression and coefficient, each once
     constant: float = 0.0  # radian
 
 
@@ -50,6 +54,7 @@ class GivenCircuit:
     n_qubits: int
     parameters: tuple[str, ...]
     gates: tuple[GivenGate, ...]
+    expressions: tuple[str, ...] = ()  # as `expressions.Expression` takes them
 
     def __post_init__(self) -> None:
         check_whole("circuit: n_qubits", self.n_qubits, 1, MAX_QUBITS)
@@ -58,6 +63,10 @@ class GivenCircuit:
                 raise InputError(f"circuit: parameter {shown(label)} is no name of up to {MAX_LABEL} characters")
         if len(set(self.parameters)) < len(self.parameters):
             raise InputError("circuit: two parameters have one name")
+        for text in self.expressions:
+            if not isinstance(text, str):
+                raise InputError(f"circuit: {shown(text)} is no expression")
+            Expression(text, len(self.parameters))
         for gate in self.gates:
             self._check(gate)
         if (size := len(self.json())) > MAX_BYTES:
@@ -76,7 +85,9 @@ class GivenCircuit:
         if len(gate.qubits) != n_qubits or len(set(gate.qubits)) < n_qubits:
             raise InputError(f"circuit: {gate.name} acts on {n_qubits} qubits, not on {list(gate.qubits)}")
         for parameter, coefficient in gate.terms:
-            check_whole(f"circuit: parameter of {gate.name}", parameter, 0, len(self.parameters) - 1)
+            check_whole(
+                f"circuit: parameter of {gate.name}", parameter, 0, len(self.parameters) + len(self.expressions) - 1
+            )
             _check_number(gate.name, coefficient)
         _check_number(gate.name, gate.constant)
         if gate.name == CNOT_NAME and (gate.terms or gate.constant):
@@ -97,7 +108,8 @@ class GivenCircuit:
         for gate in self.gates:
             row = [gate.name, list(gate.qubits), [[k, c] for k, c in gate.terms], gate.constant]
             gates.append(row[:2] if gate.name == CNOT_NAME else row)
-        return {"n_qubits": self.n_qubits, "parameters": list(self.parameters), "gates": gates}
+        out = {"n_qubits": self.n_qubits, "parameters": list(self.parameters), "gates": gates}
+        return {**out, "expressions": list(self.expressions)} if self.expressions else out
 
     @classmethod
     def from_dict(cls, values: Any) -> "GivenCircuit":
@@ -107,7 +119,7 @@ class GivenCircuit:
             InputError: a key is unknown or missing, or a value is not allowed.
         """
         keys = {"n_qubits", "parameters", "gates"}
-        if not isinstance(values, Mapping) or set(values) != keys:
+        if not isinstance(values, Mapping) or set(values) - {"expressions"} != keys:
             raise InputError(f"circuit must be a JSON object of {', '.join(sorted(keys))}, not {shown(values)}")
         gates = []
         for row in values["gates"]:
@@ -116,7 +128,7 @@ class GivenCircuit:
                 gates.append(GivenGate(name, tuple(qubits), tuple((k, float(c)) for k, c in terms), float(constant)))
             except (TypeError, ValueError):
                 raise InputError(f"circuit: {shown(row)} is no gate: [name, qubits, terms, constant]") from None
-        return cls(values["n_qubits"], tuple(values["parameters"]), tuple(gates))
+        return cls(values["n_qubits"], tuple(values["parameters"]), tuple(gates), tuple(values.get("expressions", ())))
 
 
 def _check_number(name: str, value: Any) -> None:
