@@ -18,7 +18,7 @@ from simulator.input_files import shown
 MAX_LENGTH = 1_000
 """Characters of an expression."""
 
-MAX_DEPTH = 100
+MAX_DEPTH = 300
 """Levels of an expression: it is worked out by recursion."""
 
 Dual = tuple[float, np.ndarray]
