@@ -26,8 +26,8 @@ pytestmark = pytest.mark.timeout(3600)
 RUNS, KILLS, AWAY_SECONDS = (200, 20, 120) if os.environ.get("VQE_ALL_KILLS") == "1" else (45, 3, 8)
 WORKERS = 3
 VQE = [sys.executable, "-m", "simulator.cli.main"]
-LONG = "{optimizer: nelder-mead, tolerance: 1.0e-15, max_iterations: 3000}"
-"""Settings of a run on BeH2 that takes ten seconds or more."""
+LONG = "{optimizer: nelder-mead, tolerance: 1.0e-15, max_iterations: 12000}"
+"""Settings of a run on BeH2 that takes eight seconds on a fast machine, and most of a minute on a busy one."""
 
 
 def environment_of(data_dir: Path, queue_uri: str) -> dict[str, str]:
@@ -176,7 +176,7 @@ def test_a_worker_whose_disk_is_full_leaves_its_job_to_another(tmp_path, postgre
             (told,) = eventually(lambda: [w.problem for w in queue.workers() if w.problem], 30, "the problem told")
             assert "space" in told or "full" in told
             with worker(second):
-                eventually(lambda: queue.job(job.job_id).state == "completed", 120, "another worker's result")
+                eventually(lambda: queue.job(job.job_id).state == "completed", 400, "another worker's result")
                 (result,) = results(tmp_path / "data")
                 assert (result["status"], result["resumed_from"]) == ("completed", left.checkpoint.run_id)
             # there is room again: it works on
@@ -203,7 +203,7 @@ def test_runs_go_on_while_the_database_is_away_and_nothing_is_lost(tmp_path, pos
                 time.sleep(max(0.0, end - time.monotonic()))
             finally:
                 postgres.start_again()
-            eventually(lambda: {j.state for j in queue.jobs()} == {"completed"}, 120, "all jobs")
+            eventually(lambda: {j.state for j in queue.jobs()} == {"completed"}, 400, "all jobs")
         assert [j.attempt for j in queue.jobs()] == [1, 1]
     assert set(completed_runs(data_dir).values()) == {1}
     assert len(results(data_dir)) == 2
@@ -252,7 +252,7 @@ def test_workers_whose_clocks_are_an_hour_wrong_share_a_sweep(tmp_path, postgres
             f"name: long\nmolecules: [beh2]\nseeds: 2\nsettings: {LONG}\n",
         )
         with worker(environment, **shifted(3600)), worker(environment, **shifted(-3600)), worker(environment):
-            eventually(lambda: {j.state for j in queue.jobs()} == {"completed"}, 180, "all jobs")
+            eventually(lambda: {j.state for j in queue.jobs()} == {"completed"}, 400, "all jobs")
         # both were held for longer than a lease, and nobody took them for lost
         assert [j.attempt for j in queue.jobs()] == [1, 1]
         assert all((j.finished_at - j.started_at).total_seconds() > 3 for j in queue.jobs())
