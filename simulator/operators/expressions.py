@@ -4,16 +4,21 @@ The text is Python's arithmetic over p0, p1, ... and the functions below. It is 
 is executed.
 """
 
+# NumPy's types are named below, NumPy is loaded when an expression is worked out: the command line reads specifications
+from __future__ import annotations
+
 import ast
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-
-import numpy as np
+from typing import TYPE_CHECKING, TypeAlias
 
 from simulator.errors import InputError
 from simulator.input_files import shown
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MAX_LENGTH = 1_000
 """Characters of an expression."""
@@ -21,7 +26,7 @@ MAX_LENGTH = 1_000
 MAX_DEPTH = 300
 """Levels of an expression: it is worked out by recursion."""
 
-Dual = tuple[float, np.ndarray]
+Dual: TypeAlias = "tuple[float, np.ndarray]"
 """A value and its derivatives by the parameters, shape: (n_parameters,)."""
 
 FUNCTIONS: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {
@@ -91,12 +96,16 @@ class Expression:
         Args:
             parameters: radian, shape: (n_parameters,).
         """
+        import numpy as np
+
         try:
             return self._dual(self._tree, parameters)
         except (ArithmeticError, ValueError):
             return math.nan, np.full(len(parameters), math.nan)
 
     def _dual(self, node: ast.expr, p: np.ndarray) -> Dual:
+        import numpy as np
+
         match node:
             case ast.Constant(value=value):
                 return float(value), np.zeros(len(p))  # type: ignore[arg-type]
@@ -127,6 +136,6 @@ def _combined(op: ast.operator, left: Dual, right: Dual) -> Dual:
         case ast.Div():
             return a / b, (da - a / b * db) / b
         case _:  # a power
-            if not np.any(db):  # also of numbers that have no logarithm
+            if not db.any():  # also of numbers that have no logarithm
                 return a**b, (b * a ** (b - 1) * da if b else 0.0 * da)
             return a**b, a**b * (db * math.log(a) + b / a * da)
