@@ -156,7 +156,7 @@ def lightning(hamiltonian, x: np.ndarray, repeats: int) -> float:
         return qml.expval(observable)
 
     angles = qml.numpy.array(x, requires_grad=True)
-    return medians({"theirs": lambda: qml.value_and_grad(energy)(angles)}, repeats, time.thread_time)["theirs"]
+    return medians({"theirs": lambda: qml.grad(energy)(angles)}, repeats, time.thread_time)["theirs"]
 
 
 def main() -> None:
