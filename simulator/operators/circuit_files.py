@@ -9,10 +9,12 @@ from typing import Any
 from simulator.errors import InputError, one_line
 from simulator.input_files import read_text
 from simulator.operators.expressions import Expression
-from simulator.operators.given_circuit import CNOT_NAME, ROTATIONS, GivenCircuit, GivenGate
+from simulator.operators.given_circuit import CNOT_NAME, MAX_QUBITS, ROTATIONS, GivenCircuit, GivenGate
 
 SUFFIXES = (".qasm", ".qasm3")
 MAX_FILE_BYTES = 1 << 20
+
+_REGISTER = re.compile(r"\b(?:qubit|bit)\s*\[\s*([\d_]+)\s*\]|\b[qc]reg\s+\w+\s*\[\s*(\d+)\s*\]")
 
 
 def is_circuit_file(name: str) -> bool:
@@ -30,6 +32,13 @@ def read_circuit(path: Path) -> GivenCircuit:
     text = read_text(path, what, MAX_FILE_BYTES)
     if not re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL).strip():
         raise InputError(f"{what}: it holds no statement")
+    for register in _REGISTER.finditer(text):  # before anything is made of that size
+        size = (register[1] or register[2]).replace("_", "").lstrip("0") or "0"
+        if len(size) > 2 or int(size) > MAX_QUBITS:
+            line = text.count("\n", 0, register.start()) + 1
+            raise InputError(
+                f"{what}: line {line}: a register of {size[:20]} is too large, at most {MAX_QUBITS} are allowed"
+            )
     old = re.search(r"^\s*OPENQASM\s+2", text, re.MULTILINE)
     circuit = _openqasm_2(text, what) if old else _openqasm_3(text, what)
     return given_circuit(circuit, what)

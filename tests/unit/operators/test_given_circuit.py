@@ -293,6 +293,10 @@ def test_what_is_no_ansatz_is_refused(circuit, reason):
         ("OPENQASM 2.0;\nqreg q[1];\nfoo q[0];", "'?foo'? is not defined"),
         ("", "no statement"),
         ("// a comment\n/* and\nanother */", "no statement"),
+        ("OPENQASM 3;\nqubit[4_000_000_000] q;", "line 2: a register of 4000000000 is too large, at most 64"),
+        (f"OPENQASM 3;\nbit[{'9' * 5000}] c;", "line 2: a register of 9{20} is too large"),
+        ("OPENQASM 2.0;\nqreg q[2];\ncreg c[999999999999];", "line 3: a register of 999999999999"),
+        ("OPENQASM 3;\nqubit[2] q;\nfor int i in [0:1000000000] { U(0,0,1) q[0]; }", "holds for_loop"),
         ("OPENQASM 3;", "n_qubits must be a whole number from 1"),
     ],
 )
