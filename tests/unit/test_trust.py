@@ -39,7 +39,7 @@ def test_chemical_accuracy_is_one_number_in_both_units():
     [
         *((path, 2) for path in files("schemas/vqe_result_v1.*.avsc")),
         (ROOT / "docs" / "queries.md", 2),
-        (ROOT / "docs" / "chemistry.md", 1),
+        (ROOT / "docs" / "chemistry.md", 2),
         (ROOT / "monitoring" / "grafana" / "dashboards" / "accuracy.json", 1),
         (ROOT / "monitoring" / "grafana" / "dashboards" / "convergence.json", 2),
     ],
