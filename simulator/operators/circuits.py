@@ -1,5 +1,6 @@
 """Ansatz circuits as lists of Pauli rotations and CNOTs: what our statevector engine and Aer's circuits come from."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from operator import itemgetter
@@ -128,13 +129,12 @@ def library_gates(name: str, reps: int, mapping: Mapping) -> Gates:
                 rows.append((ROTATION, mask, z, len(slots), 0.5 * float(angle.gradient(parameter))))
                 slots.append(index[parameter])
             continue
-        if gate not in ("rx", "ry", "rz", "rxx", "ryy", "rzz"):
+        if gate not in ROTATIONS:
             raise ValueError(f"{name} holds a gate {gate!r}")
         (angle,) = instruction.operation.params
         (parameter,) = angle.parameters
         scale = float(angle.gradient(parameter))
-        mask = sum(1 << q for q in qubits)
-        rows.append((ROTATION, mask if gate[1] in "xy" else 0, mask if gate[1] in "yz" else 0, len(slots), scale))
+        rows.append((ROTATION, *_masks(gate, qubits), len(slots), scale))
         slots.append(index[parameter])
         if gate == "ry":
             last_ry[qubits[0]] = index[parameter]
@@ -145,6 +145,12 @@ def library_gates(name: str, reps: int, mapping: Mapping) -> Gates:
             hf_parameters[k] = np.pi if hf_state >> qubit & 1 else 0.0
     labels = tuple(str(p) for p in circuit.parameters)
     return _gates(rows, mapping.n_qubits, initial, np.array(slots, dtype=np.int64), 1, labels, hf_parameters)
+
+
+def _masks(name: str, qubits: Iterable[int]) -> tuple[int, int]:
+    """X and Z masks of the string that a gate of ROTATIONS rotates by."""
+    mask, letter = sum(1 << q for q in qubits), ROTATIONS[name][0]
+    return mask if letter in "XY" else 0, mask if letter in "YZ" else 0
 
 
 def given_gates(circuit: GivenCircuit) -> Gates:
@@ -158,8 +164,7 @@ def given_gates(circuit: GivenCircuit) -> Gates:
         if gate.name == CNOT_NAME:
             rows.append((CNOT, 1 << gate.qubits[0], 1 << gate.qubits[1], -1, 0.0))
             continue
-        mask, letter = sum(1 << q for q in gate.qubits), ROTATIONS[gate.name][0]
-        x, z = mask if letter in "XY" else 0, mask if letter in "YZ" else 0
+        x, z = _masks(gate.name, gate.qubits)
         if gate.constant:
             rows.append((ROTATION, x, z, -1, gate.constant))
         for parameter, coefficient in gate.terms:

@@ -6,6 +6,7 @@ It is part of a specification and travels by value wherever that goes. `circuit_
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import rfc8785
@@ -69,9 +70,9 @@ class GivenCircuit:
             Expression(text, len(self.parameters))
         for gate in self.gates:
             self._check(gate)
-        if (size := len(self.json())) > MAX_BYTES:
+        if self.n_bytes > MAX_BYTES:
             raise InputError(
-                f"circuit: its {len(self.gates)} gates take {size} bytes in the records of a run, {MAX_BYTES} are allowed"
+                f"circuit: its {len(self.gates)} gates take {self.n_bytes} bytes in the records of a run, {MAX_BYTES} are allowed"
             )
 
     def _check(self, gate: GivenGate) -> None:
@@ -93,14 +94,10 @@ class GivenCircuit:
         if gate.name == CNOT_NAME and (gate.terms or gate.constant):
             raise InputError(f"circuit: {CNOT_NAME} has no angle")
 
-    @property
+    @cached_property
     def n_bytes(self) -> int:
-        """Bytes of its JSON."""
-        return len(self.json())
-
-    def json(self) -> bytes:
-        """Canonical JSON (RFC 8785)."""
-        return rfc8785.dumps(self.to_dict())
+        """Bytes of its canonical JSON (RFC 8785), as it stands in a specification's."""
+        return len(rfc8785.dumps(self.to_dict()))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, from which `from_dict` makes the circuit again; a gate is [name, qubits, terms, constant]."""

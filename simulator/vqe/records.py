@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from simulator.chemistry.molecules import Molecule
-from simulator.vqe.spec import RunSpec
+from simulator.vqe.spec import LATER_FIELDS, RunSpec
 
 
 def molecule_record(molecule: Molecule) -> dict[str, Any]:
@@ -20,12 +20,9 @@ def molecule_record(molecule: Molecule) -> dict[str, Any]:
     }
 
 
-_LATER_FIELDS = ("orbitals", "natural_orbitals", "integrals", "circuit")
-
-
 def spec_record(spec: RunSpec) -> dict[str, Any]:
     """The `Spec` record of `vqe_run` and `vqe_result`; option values are JSON, as their types differ."""
     values = {**spec.to_dict(), "optimizer_options": {k: json.dumps(v) for k, v in spec.optimizer_options}}
     # The record is as the first release made it: later fields of specifications are fields of the result, and all are in its
     # JSON.
-    return {name: value for name, value in values.items() if name not in _LATER_FIELDS}
+    return {name: value for name, value in values.items() if name not in LATER_FIELDS}

@@ -37,6 +37,9 @@ MAX_SEED = 2**32 - 1
 MAX_PARAMETERS = 5_000
 """Keeps every record under 500 kB: a result holds each parameter's label, initial and optimal value."""
 
+LATER_FIELDS = ("orbitals", "natural_orbitals", "integrals", "circuit")
+"""Fields that came after the first release: they are in no record of a specification, and in its JSON where they are given."""
+
 RECORD_ROOM = 480_000
 """Bytes of a record for what was given by value and all that is there once a parameter; the rest is for notes, references and timings."""
 
@@ -360,7 +363,7 @@ class RunSpec:
         # Fields that came after the first release stand in the JSON only where they are given: ids stay what they were.
         out["integrals"] = None if self.integrals is None else self.integrals.to_dict()
         out["circuit"] = None if self.circuit is None else self.circuit.to_dict()
-        for name in ("orbitals", "natural_orbitals", "integrals", "circuit"):
+        for name in LATER_FIELDS:
             if out[name] is None:
                 del out[name]
         return out
